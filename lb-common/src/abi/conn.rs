@@ -1,0 +1,198 @@
+//! Connections: two entries each, one found by packets from the client, one by packets from the real server.
+//!
+//! The *forward* entry is the authority for state and deadline. The *reply* entry holds its own rewrite and a copy of the
+//! forward entry's word, at most a second old while the connection is established. Both words carry the generation of
+//! the connection: entries are freed to the allocator at once and may be another connection's when a reader is half
+//! through, so a reader checks the generation again after copying.
+
+use super::{Address, Be16, Shared, Tick};
+
+/// What identifies the packets of one direction. 16 bytes for IPv4, 40 for IPv6.
+#[repr(C)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Debug)]
+pub struct ConnKey<A> {
+    /// Source address of the packet.
+    pub src: A,
+    /// Destination address of the packet.
+    pub dst: A,
+    /// Source port of the packet.
+    pub sport: Be16,
+    /// Destination port of the packet.
+    pub dport: Be16,
+    /// Scope id in the upper 24 bits, protocol number in the lower 8.
+    pub scope_protocol: u32,
+}
+
+impl<A: Address> ConnKey<A> {
+    /// The scope id.
+    #[inline(always)]
+    pub const fn scope(&self) -> u32 {
+        self.scope_protocol >> 8
+    }
+
+    /// The IP protocol number.
+    #[inline(always)]
+    pub const fn protocol(&self) -> u8 {
+        self.scope_protocol as u8
+    }
+
+    /// Addresses and ports.
+    #[inline(always)]
+    pub fn tuple(&self) -> Tuple<A> {
+        Tuple { src: self.src, dst: self.dst, sport: self.sport, dport: self.dport }
+    }
+
+    /// The key of packets that answer those with this key.
+    #[inline(always)]
+    #[must_use]
+    pub fn reversed(&self) -> Self {
+        self.tuple().reversed().key(self.scope_protocol)
+    }
+}
+
+/// The addresses and ports of a packet.
+#[repr(C)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Debug)]
+pub struct Tuple<A> {
+    /// Source address.
+    pub src: A,
+    /// Destination address.
+    pub dst: A,
+    /// Source port.
+    pub sport: Be16,
+    /// Destination port.
+    pub dport: Be16,
+}
+
+impl<A: Address> Tuple<A> {
+    /// The tuple of the answer.
+    #[inline(always)]
+    #[must_use]
+    pub fn reversed(&self) -> Self {
+        Self { src: self.dst, dst: self.src, sport: self.dport, dport: self.sport }
+    }
+
+    /// The key of packets with this tuple.
+    #[inline(always)]
+    pub fn key(&self, scope_protocol: u32) -> ConnKey<A> {
+        ConnKey { src: self.src, dst: self.dst, sport: self.sport, dport: self.dport, scope_protocol }
+    }
+}
+
+/// One entry of the connection table. 40 bytes for IPv4: with key and the kernel's own share, two entries stay below
+/// the 320 bytes that a connection may cost.
+#[repr(C)]
+pub struct Conn<A> {
+    /// A [`Word`]: deadline, generation, state, flags. Changed by compare-and-swap only.
+    pub word: Shared<u64>,
+    /// Source address after the rewrite.
+    pub src: Shared<A>,
+    /// Destination address after the rewrite.
+    pub dst: Shared<A>,
+    /// Source port after the rewrite.
+    pub sport: Shared<Be16>,
+    /// Destination port after the rewrite.
+    pub dport: Shared<Be16>,
+    /// Real server: index into the servers map.
+    pub server: Shared<u32>,
+    /// Next hop of packets of this direction: index into the hops map.
+    pub hop: Shared<u32>,
+    /// The delta that the new addresses make in the IP header's and the transport's checksum.
+    pub addresses_delta: Shared<u16>,
+    /// The delta that the new ports make in the transport's checksum.
+    pub ports_delta: Shared<u16>,
+    /// The ring ticket (forward entry), by which a half-open connection may be recycled.
+    pub ticket: Shared<u32>,
+    /// When (ticks) the word was last written for a packet of this direction: the next write is due a second later.
+    pub seen: Shared<u32>,
+}
+
+impl<A: Address> Conn<A> {
+    /// The tuple after the rewrite.
+    #[inline(always)]
+    pub fn to(&self) -> Tuple<A> {
+        Tuple { src: self.src.load(), dst: self.dst.load(), sport: self.sport.load(), dport: self.dport.load() }
+    }
+}
+
+/// The connection has been answered (masquerade): a flood of half-open ones cannot push it out.
+pub const ASSURED: u8 = 1;
+/// This is the reply entry.
+pub const REPLY: u8 = 2;
+/// The connection counts as active at its real server (notes of IPVS: established or being established).
+pub const COUNTED: u8 = 4;
+/// Claimed by whoever deletes it; nobody else may touch it or delete it.
+pub const DEAD: u8 = 8;
+
+/// What the daemon asks the sweep program to look at.
+#[repr(C)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct SweepItem<A> {
+    /// A forward or reply key; a protocol of zero ends the list.
+    pub key: ConnKey<A>,
+    /// 0: take the connection apart if it has expired. Otherwise its generation + 1: take it apart in any case, if it is
+    /// still the one that was seen.
+    pub force: u32,
+}
+
+/// Deadline, generation, state and flags of an entry in one word, so that one compare-and-swap changes them together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Word(pub u64);
+
+impl Word {
+    /// A word of these parts.
+    #[inline(always)]
+    pub const fn new(deadline: Tick, generation: u16, state: u8, flags: u8) -> Self {
+        Self(deadline.0 as u64 | (generation as u64) << 32 | (state as u64) << 48 | (flags as u64) << 56)
+    }
+
+    /// When the connection expires unless a packet comes.
+    #[inline(always)]
+    pub const fn deadline(self) -> Tick {
+        Tick(self.0 as u32)
+    }
+
+    /// Which of the connections that had this key it is.
+    #[inline(always)]
+    pub const fn generation(self) -> u16 {
+        (self.0 >> 32) as u16
+    }
+
+    /// The state: a `conn::state` number.
+    #[inline(always)]
+    pub const fn state(self) -> u8 {
+        (self.0 >> 48) as u8
+    }
+
+    /// [`ASSURED`], [`REPLY`], [`COUNTED`], [`DEAD`].
+    #[inline(always)]
+    pub const fn flags(self) -> u8 {
+        (self.0 >> 56) as u8
+    }
+
+    /// Whether all of these flags are set.
+    #[inline(always)]
+    pub const fn has(self, flags: u8) -> bool {
+        self.flags() & flags == flags
+    }
+
+    /// With these flags set as well.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with(self, flags: u8) -> Self {
+        Self(self.0 | (flags as u64) << 56)
+    }
+
+    /// Whether the deadline has passed.
+    #[inline(always)]
+    pub const fn expired(self, now: Tick) -> bool {
+        now.since(self.deadline()) >= 0
+    }
+}
+
+const _: () = {
+    use super::{V4, V6};
+    assert!(size_of::<ConnKey<V4>>() == 16);
+    assert!(size_of::<ConnKey<V6>>() == 40);
+    assert!(size_of::<Conn<V4>>() == 40);
+};

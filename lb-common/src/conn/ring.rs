@@ -1,0 +1,61 @@
+//! The rings that bound the connection table.
+//!
+//! Every connection holds a ticket; the ring's slot of that ticket names the connection. When the ring comes round to a
+//! slot, whoever is in it makes room: a half-open connection always, an answered one only if it has expired. So a flood
+//! of SYNs recycles its own kind and costs no answered connection, and a full table recycles what has expired without
+//! the daemon's help.
+
+use super::claim;
+use crate::{
+    abi::{ASSURED, Address, ConnKey, DEAD, REPLY, Word},
+    tables::{Ring, Tables},
+};
+
+/// Slots looked at before a ring counts as full. With nine of ten slots taken by live connections, one try in 5 fails
+/// at most by chance.
+const PROBES: u32 = 16;
+
+/// Takes a slot for the connection with this forward key; `None`: the ring is full of live, answered connections.
+#[inline(never)]
+pub fn take<A: Address, T: Tables<A>>(tables: &T, ring: Ring, key: &ConnKey<A>) -> Option<u32> {
+    let mut probes = 0;
+    // A half-open connection never keeps its slot: the first one serves.
+    let most = if matches!(ring, Ring::HalfOpen) { 1 } else { PROBES };
+    while probes < most {
+        probes += 1;
+        let ticket = tables.ticket(ring);
+        let index = ticket & tables.slots(ring).wrapping_sub(1);
+        let slot = tables.slot(ring, index)?;
+        let previous = slot.load();
+        if vacate(tables, ring, index, &previous) {
+            slot.store(*key);
+            return Some(ticket);
+        }
+    }
+    None
+}
+
+/// Makes the connection that a slot names give way. `false`: it is alive and stays.
+#[inline(always)]
+fn vacate<A: Address, T: Tables<A>>(tables: &T, ring: Ring, index: u32, key: &ConnKey<A>) -> bool {
+    let Some(conn) = tables.conn(key) else {
+        return true;
+    };
+    let word = Word(conn.word.load());
+    if word.has(REPLY) || word.has(DEAD) {
+        return true;
+    }
+    // The key may have been used again since: then that connection's slot is another one.
+    let own = conn.ticket.load() & tables.slots(ring).wrapping_sub(1);
+    let in_this_ring = word.has(ASSURED) == matches!(ring, Ring::Assured);
+    if !in_this_ring || own != index {
+        return true;
+    }
+    if matches!(ring, Ring::Assured) && !word.expired(tables.now()) {
+        return false;
+    }
+    if claim::claim(tables, conn, word) {
+        claim::bury(tables, key, conn, word);
+    }
+    true
+}

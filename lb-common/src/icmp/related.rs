@@ -1,0 +1,74 @@
+//! An ICMP error about a packet of a connection: it must reach whoever sent that packet, and name it as they know it.
+
+use super::{CHECKSUM, LENGTH};
+use crate::{
+    abi::{Tuple, V4},
+    checksum,
+    conn::find::{self, Known},
+    emit,
+    family::{Family, Fragment, Header, Ipv4, add_to_checksum},
+    link::L3,
+    packet::Packet,
+    pipeline,
+    rewrite,
+    tables::Tables,
+    transport,
+    verdict::{Reason, Step, Verdict},
+};
+
+/// Sends the error on, with the packet inside rewritten back.
+///
+/// The packet inside travelled against the direction of the error. So the connection's entry for the error's direction is
+/// found by the inner tuple reversed, and what that entry does to its packets is done to the inner one mirrored. The
+/// inner transport checksum is left alone, as IPVS does: hosts cannot check it, for most of what it covers is missing.
+#[inline(always)]
+pub(super) fn follow<P: Packet, T: Tables<V4>>(packet: &mut P, tables: &T, header: &Header<V4>) -> Step<Verdict> {
+    let unrelated = Verdict::pass(Reason::IcmpUnrelated);
+    if header.fragment != Fragment::Whole {
+        return Err(unrelated);
+    }
+    let inner_l3 = header.l4 + LENGTH;
+    let Some(inner) = Ipv4::header(packet, inner_l3, true) else {
+        return Err(Verdict::pass(Reason::Malformed));
+    };
+    if inner.fragment == Fragment::Later || (inner.protocol != transport::TCP && inner.protocol != transport::UDP) {
+        return Err(unrelated);
+    }
+    let malformed = Verdict::pass(Reason::Malformed);
+    let sport = packet.u16(inner.l4).ok_or(malformed)?;
+    let dport = packet.u16(inner.l4 + 2).ok_or(malformed)?;
+    let quoted = Tuple { src: inner.src, dst: inner.dst, sport, dport };
+    let key = quoted.reversed().key(transport::scope_protocol(tables, inner.protocol));
+    let found = find::find(tables, &key);
+    let Some(known) = found.conn.and_then(|conn| Known::copy(conn, found.word)) else {
+        return Err(unrelated);
+    };
+    let way = pipeline::way_out::<Ipv4, P, T>(packet, tables, header, &key, &known);
+    if way.is_obstacle() {
+        return Err(pipeline::obstructed::<Ipv4, P, T>(packet, tables, header, way, known.is_reply()));
+    }
+
+    // An error from the real server's side comes from the service address, whoever sent it (ip_vs_nat_icmp).
+    let source = if key.src == known.to.src { header.src } else { known.to.src };
+    let outer = Tuple { src: source, dst: known.to.dst, sport, dport };
+    let delta = checksum::add(
+        checksum::delta(crate::abi::Address::sum(header.src), crate::abi::Address::sum(outer.src)),
+        checksum::delta(crate::abi::Address::sum(header.dst), crate::abi::Address::sum(outer.dst)),
+    );
+    let changed = (|| {
+        let mirrored = known.to.reversed();
+        Ipv4::set_addresses(packet, inner_l3, &mirrored, known.addresses_delta)?;
+        rewrite::set_ports(packet, inner.l4, &mirrored)?;
+        // The inner addresses and the inner header's checksum cancel out; the ports remain.
+        add_to_checksum(packet, header.l4 + CHECKSUM, known.ports_delta)?;
+        Ipv4::set_addresses(packet, L3, &outer, delta)?;
+        emit::leave::<Ipv4, P, T>(packet, tables, L3, way, Reason::IcmpRelated)
+    })();
+    match changed {
+        Some(verdict) => {
+            pipeline::count_traffic(packet, tables, header, &known);
+            Ok(verdict)
+        }
+        None => Err(Verdict::drop(Reason::RewriteFailed)),
+    }
+}

@@ -1,0 +1,59 @@
+//! A packet, as words at offsets from the start of its Ethernet header.
+//!
+//! One implementation reads `__sk_buff`, one will read `xdp_md`, one a `Vec<u8>` in tests. An access outside of the
+//! packet gives `None`, never a panic.
+
+use crate::abi::{Be16, Be32};
+
+/// The bytes of an Ethernet header without tags.
+pub const ETHERNET: u32 = 14;
+
+/// Read and write access to one packet, and what its arrival says about it.
+pub trait Packet {
+    /// Reads a byte.
+    fn u8(&self, at: u32) -> Option<u8>;
+    /// Reads a word of 16 bits.
+    fn u16(&self, at: u32) -> Option<Be16>;
+    /// Reads a word of 32 bits.
+    fn u32(&self, at: u32) -> Option<Be32>;
+    /// Writes a byte.
+    fn set_u8(&mut self, at: u32, value: u8) -> Option<()>;
+    /// Writes a word of 16 bits.
+    fn set_u16(&mut self, at: u32, value: Be16) -> Option<()>;
+    /// Writes a word of 32 bits.
+    fn set_u32(&mut self, at: u32, value: Be32) -> Option<()>;
+
+    /// Updates the transport checksum at `at` for new addresses and ports. A checksum that the sender left to the
+    /// hardware covers only the pseudo header, so the two deltas are kept apart. With `zero_is_none` (UDP over IPv4) a
+    /// checksum of zero stays zero.
+    fn update_checksum(&mut self, at: u32, addresses: u16, ports: u16, zero_is_none: bool) -> Option<()>;
+
+    /// Payload bytes of each segment of a GSO packet; 0 if it is not one.
+    fn segment_size(&self) -> u32;
+
+    /// Keeps the first `length` bytes of the packet.
+    fn truncate(&mut self, length: u32) -> Option<()>;
+
+    /// Inserts `bytes` bytes of undefined content between the Ethernet header and the network header.
+    fn insert_after_ethernet(&mut self, bytes: u32) -> Option<()>;
+
+    /// How it got here.
+    fn arrival(&self) -> Arrival;
+}
+
+/// How a packet reached the program.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Arrival {
+    /// The interface on which the program runs.
+    pub ifindex: u32,
+    /// It is being sent by this host, not received.
+    pub egress: bool,
+    /// The Ethernet destination is this host.
+    pub to_host: bool,
+    /// It carries a VLAN tag outside of its bytes.
+    pub tagged: bool,
+    /// The mark that it already has.
+    pub mark: u32,
+    /// Its length from the Ethernet header on.
+    pub length: u32,
+}

@@ -1,0 +1,300 @@
+//! The way of one packet, one line a step.
+
+use crate::{
+    abi::{
+        AVAILABLE, Address, AnswerKey, Be32, Conn, ConnKey, FragmentPorts, HOP_FORWARD, HOP_LOCAL, REPLY, SCOPE_ANSWERS,
+        SCOPE_EXPIRE_REMOVED, SCOPE_NO_REUSE, Tick, V4, Word,
+    },
+    arp, classify,
+    conn::{
+        create::{self, Outcome},
+        claim,
+        find::{self, Found, Known},
+        state::{self, Event},
+        track,
+    },
+    emit::{self, Kind, Way},
+    family::{Family, Fragment, Header, Ipv4},
+    icmp::error::Refusal,
+    link::{self, Content, L3},
+    packet::Packet,
+    rewrite,
+    tables::{Tables, Traffic},
+    transport::{self, Segment},
+    verdict::{Reason, Step, Verdict},
+};
+
+/// Ticks that the later fragments of a packet may take: as long as the kernel's reassembly waits.
+pub const FRAGMENT_LIFE: u32 = Tick::from_secs(30).0;
+
+/// Handles one packet: the verdict is what the program must do with it. Counts its reason.
+#[inline(always)]
+pub fn run<P: Packet, T: Tables<V4>>(packet: &mut P, tables: &T) -> Verdict {
+    let bytes = packet.arrival().length;
+    let verdict = match link::content(packet) {
+        Ok(Content::Ipv4) => network::<Ipv4, P, T>(packet, tables),
+        Ok(Content::Arp) => Verdict::from_word(arp::process(packet, tables)),
+        Err(verdict) => verdict,
+    };
+    tables.count(verdict.reason, bytes);
+    verdict
+}
+
+/// Handles a packet of one family, from its network header on: it follows its connection, or opens one and then follows
+/// it.
+///
+/// The parts are functions of their own that begin with the packet, for the stack of a program holds one of them at a
+/// time. A packet of a known connection passes through one only.
+#[inline(always)]
+pub fn network<F: Family, P: Packet, T: Tables<F::Address>>(packet: &mut P, tables: &T) -> Verdict {
+    let mut word = follow::<F, P, T>(packet, tables);
+    if word == UNKNOWN {
+        word = classify::<F, P, T>(packet, tables);
+        if word == OPEN {
+            word = match create::create(tables) {
+                Outcome::Made | Outcome::Exists => follow::<F, P, T>(packet, tables),
+                Outcome::NoServer => UNSERVED,
+                Outcome::NoRoute => Verdict::drop(Reason::NoRoute).word(),
+                Outcome::NoPort => Verdict::drop(Reason::NoPort).word(),
+                Outcome::TableFull => Verdict::drop(Reason::TableFull).word(),
+                Outcome::Busy => Verdict::drop(Reason::Busy).word(),
+            };
+        }
+    }
+    match word {
+        CONTROL => Verdict::from_word(F::control(packet, tables)),
+        CLOSED => Verdict::from_word(unreachable::<F, P, T>(packet, tables, Reason::PortClosed)),
+        UNSERVED => Verdict::from_word(unreachable::<F, P, T>(packet, tables, Reason::NoServer)),
+        // Gone again before it could be followed.
+        UNKNOWN => Verdict::drop(Reason::Busy),
+        word => Verdict::from_word(word),
+    }
+}
+
+/// What [`follow`] gives for a packet of no known connection. Not a verdict's word, like the next two.
+const UNKNOWN: u64 = u64::MAX;
+/// What [`follow`] gives for a packet of the control protocol.
+const CONTROL: u64 = u64::MAX - 1;
+/// What [`classify`] gives for a packet that opens a connection.
+const OPEN: u64 = u64::MAX - 2;
+/// Its port is not served, and the address is ours to answer for.
+const CLOSED: u64 = u64::MAX - 3;
+/// Its service has no real server.
+const UNSERVED: u64 = u64::MAX - 4;
+
+/// Rewrites a packet of a known connection and sends it on. Gives a [`Verdict::word`], [`UNKNOWN`] or [`CONTROL`].
+#[inline(never)]
+fn follow<F: Family, P: Packet, T: Tables<F::Address>>(packet: &mut P, tables: &T) -> u64 {
+    let Some(header) = F::header(packet, L3, false) else {
+        return Verdict::pass(Reason::Malformed).word();
+    };
+    if header.protocol == F::CONTROL {
+        return CONTROL;
+    }
+    let segment = match transport::segment(packet, tables, &header) {
+        Ok(segment) => segment,
+        Err(verdict) => return verdict.word(),
+    };
+    let found = known(tables, &segment);
+    if let Some(reason) = found.ends {
+        return Verdict::drop(reason).word();
+    }
+    let Some(conn) = found.conn else {
+        return UNKNOWN;
+    };
+    if let Err(verdict) = track::track(tables, &segment.key, conn, found.word, segment.event) {
+        return verdict.word();
+    }
+    let Some(known) = Known::copy(conn, found.word) else {
+        return Verdict::drop(Reason::Busy).word();
+    };
+    let (Ok(verdict) | Err(verdict)) = forward::<F, P, T>(packet, tables, &header, &segment, &known);
+    verdict.word()
+}
+
+/// The packet's connection, unless the packet makes it begin anew.
+#[inline(always)]
+fn known<'t, A: Address, T: Tables<A>>(tables: &'t T, segment: &Segment<A>) -> Found<'t, A> {
+    let found = find::find(tables, &segment.key);
+    let Some(conn) = found.conn else {
+        return found;
+    };
+    if found.word.has(REPLY) {
+        return found;
+    }
+    let flags = || tables.scope().map_or(0, |scope| scope.flags);
+    let available = tables.server(conn.server.load()).is_some_and(|server| server.flags.load() & AVAILABLE != 0);
+    if !available {
+        if flags() & SCOPE_EXPIRE_REMOVED == 0 {
+            return Found { conn: None, word: Word(0), ends: Some(Reason::ServerRemoved) };
+        }
+        return replace(tables, &segment.key, conn, found.word);
+    }
+    // The client uses a port again whose connection has ended: a new connection, scheduled anew.
+    let ended = matches!(found.word.state(), state::TIME_WAIT | state::CLOSE);
+    if ended && segment.event == Some(Event::Syn) && flags() & SCOPE_NO_REUSE == 0 {
+        return replace(tables, &segment.key, conn, found.word);
+    }
+    found
+}
+
+/// Takes the connection of a packet apart, so that the packet can open a new one.
+#[inline(always)]
+fn replace<'t, A: Address, T: Tables<A>>(
+    tables: &T,
+    key: &ConnKey<A>,
+    conn: &Conn<A>,
+    word: Word,
+) -> Found<'t, A> {
+    let claimed = claim::claim(tables, conn, word);
+    if claimed {
+        claim::bury(tables, key, conn, word);
+    }
+    Found { conn: None, word: Word(0), ends: if claimed { None } else { Some(Reason::Busy) } }
+}
+
+/// Finds the service of a packet that belongs to no connection, and notes it for [`create::create`]. Gives [`OPEN`],
+/// [`CLOSED`] or a [`Verdict::word`].
+#[inline(never)]
+fn classify<F: Family, P: Packet, T: Tables<F::Address>>(packet: &mut P, tables: &T) -> u64 {
+    match service::<F, P, T>(packet, tables) {
+        Ok(word) => word,
+        Err(verdict) => verdict.word(),
+    }
+}
+
+#[inline(always)]
+fn service<F: Family, P: Packet, T: Tables<F::Address>>(packet: &P, tables: &T) -> Step<u64> {
+    let Some(header) = F::header(packet, L3, false) else {
+        return Err(Verdict::pass(Reason::Malformed));
+    };
+    let segment = transport::segment(packet, tables, &header)?;
+    match segment.event {
+        Some(Event::Syn) => {}
+        None if segment.has_header => {}
+        None => return Err(Verdict::pass(Reason::FragmentEarly)),
+        Some(Event::Rst | Event::Fin | Event::Ack | Event::Nothing) => {
+            return Err(Verdict::pass(Reason::NoConnection));
+        }
+    }
+    let Some(scope) = tables.scope() else {
+        return Err(Verdict::pass(Reason::NoService));
+    };
+    let service = classify::service(tables, scope, &segment.key, &packet.arrival());
+    if service != 0 {
+        let noted = create::note(tables, &segment.key, service, bytes(packet, &header));
+        return if noted { Ok(OPEN) } else { Err(Verdict::drop(Reason::Busy)) };
+    }
+    let answered = scope.flags & SCOPE_ANSWERS != 0
+        && tables.answers(&AnswerKey { address: header.dst, scope: tables.scope_id() });
+    if answered { Ok(CLOSED) } else { Err(Verdict::pass(Reason::NoService)) }
+}
+
+/// Tells the sender that nobody serves this port. Gives a [`Verdict::word`].
+#[inline(never)]
+fn unreachable<F: Family, P: Packet, T: Tables<F::Address>>(packet: &mut P, tables: &T, reason: Reason) -> u64 {
+    let Some(header) = F::header(packet, L3, false) else {
+        return Verdict::drop(reason).word();
+    };
+    F::refuse(packet, tables, &header, Refusal::PORT_UNREACHABLE, header.dst, reason).word()
+}
+
+/// Rewrites the packet and sends it on.
+#[inline(always)]
+fn forward<F: Family, P: Packet, T: Tables<F::Address>>(
+    packet: &mut P,
+    tables: &T,
+    header: &Header<F::Address>,
+    segment: &Segment<F::Address>,
+    known: &Known<'_, F::Address>,
+) -> Step<Verdict> {
+    if header.fragment == Fragment::First {
+        let (sport, dport) = (segment.key.sport, segment.key.dport);
+        let deadline = tables.now().plus(FRAGMENT_LIFE).0;
+        let key = transport::fragment_key(header, segment.key.scope_protocol);
+        tables.remember_fragment(&key, &FragmentPorts { sport, dport, deadline });
+    }
+    let way = way_out::<F, P, T>(packet, tables, header, &segment.key, known);
+    if way.is_obstacle() {
+        return Err(obstructed::<F, P, T>(packet, tables, header, way, known.is_reply()));
+    }
+    count_traffic(packet, tables, header, known);
+    let reason = if known.is_reply() { Reason::Replied } else { Reason::Forwarded };
+    rewrite::masquerade::<F, P>(packet, L3, header, known, segment.has_header)
+        .and_then(|()| emit::leave::<F, P, T>(packet, tables, L3, way, reason))
+        .ok_or(Verdict::drop(Reason::RewriteFailed))
+}
+
+/// Where a packet of this connection leaves.
+#[inline(always)]
+pub(crate) fn way_out<F: Family, P: Packet, T: Tables<F::Address>>(
+    packet: &P,
+    tables: &T,
+    header: &Header<F::Address>,
+    key: &ConnKey<F::Address>,
+    known: &Known<'_, F::Address>,
+) -> Way {
+    // A local real server's reply is on its way to the client already: only its source is new.
+    if packet.arrival().egress && known.to.dst == key.dst {
+        return Way::STAY;
+    }
+    emit::way::<F, P, T>(packet, tables, header, L3, hop(tables, known))
+}
+
+/// Tells the sender of a packet what keeps it from leaving.
+#[inline(always)]
+pub(crate) fn obstructed<F: Family, P: Packet, T: Tables<F::Address>>(
+    packet: &mut P,
+    tables: &T,
+    header: &Header<F::Address>,
+    way: Way,
+    is_reply: bool,
+) -> Verdict {
+    let (refusal, reason) = match way.kind {
+        Kind::TimeExceeded => (Refusal::TIME_EXCEEDED, Reason::TimeExceeded),
+        Kind::TooBig => (Refusal::fragmentation_needed(way.value), Reason::TooBig),
+        _ => return Verdict::drop(Reason::NoRoute),
+    };
+    // To the client the director is the service address, to the real server it is the interface's.
+    let from = if is_reply {
+        let own = tables.interface(packet.arrival().ifindex).map_or(Be32::ZERO, |interface| interface.address);
+        Address::from_words([own, Be32::ZERO, Be32::ZERO, Be32::ZERO])
+    } else {
+        header.dst
+    };
+    F::refuse(packet, tables, header, refusal, from, reason)
+}
+
+/// The connection's hop; looked up again when it has gone, and once a second in case the route has changed.
+#[inline(always)]
+fn hop<A: Address, T: Tables<A>>(tables: &T, known: &Known<'_, A>) -> u32 {
+    let usable = tables.hop(known.hop).is_some_and(|hop| matches!(hop.kind.load(), HOP_FORWARD | HOP_LOCAL));
+    let fresh = known.conn.seen.load() != tables.now().0;
+    if usable && fresh {
+        return known.hop;
+    }
+    let hop = tables.route(known.to.dst);
+    if hop != known.hop {
+        known.conn.hop.store(hop);
+    }
+    hop
+}
+
+/// Counts a packet for the real server.
+#[inline(always)]
+pub(crate) fn count_traffic<A: Address, P: Packet, T: Tables<A>>(
+    packet: &P,
+    tables: &T,
+    header: &Header<A>,
+    known: &Known<'_, A>,
+) {
+    let traffic = if known.is_reply() { Traffic::Out } else { Traffic::In };
+    tables.count_server(known.server, traffic, bytes(packet, header));
+}
+
+/// Bytes from the network header on.
+#[inline(always)]
+fn bytes<A, P: Packet>(packet: &P, header: &Header<A>) -> u32 {
+    if header.total == 0 { packet.arrival().length.wrapping_sub(L3) } else { header.total }
+}
+

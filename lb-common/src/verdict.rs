@@ -1,0 +1,157 @@
+//! What becomes of a packet, and why. Each packet leaves by one [`Reason`] and moves exactly that counter.
+
+/// What the program does with the packet.
+#[must_use]
+#[repr(u8)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// It goes on to whatever comes next: the host's own stack, or the wire.
+    Pass,
+    /// It ends here.
+    Drop,
+    /// It leaves by the interface as it is: its Ethernet addresses are written.
+    Transmit,
+    /// It leaves by the interface; the kernel finds the neighbour.
+    Resolve,
+    /// It is handed to this host's stack as if received on the interface.
+    Receive,
+}
+
+/// The end of a packet's way through the pipeline.
+///
+/// Plain fields, always set: a payload that only some variants have is left undefined in the others, and the verifier
+/// refuses programs that move undefined words about.
+#[must_use]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Verdict {
+    /// What to do.
+    pub action: Action,
+    /// By which interface, where the action names one; else 0.
+    pub ifindex: u32,
+    /// Why.
+    pub reason: Reason,
+}
+
+impl Verdict {
+    /// Do this, by this interface.
+    #[inline(always)]
+    pub const fn new(action: Action, ifindex: u32, reason: Reason) -> Self {
+        Self { action, ifindex, reason }
+    }
+
+    /// Let it go on, untouched.
+    #[inline(always)]
+    pub const fn pass(reason: Reason) -> Self {
+        Self::new(Action::Pass, 0, reason)
+    }
+
+    /// End it.
+    #[inline(always)]
+    pub const fn drop(reason: Reason) -> Self {
+        Self::new(Action::Drop, 0, reason)
+    }
+
+    /// In one word: how a function with a stack frame of its own returns it.
+    #[inline(always)]
+    pub const fn word(self) -> u64 {
+        self.ifindex as u64 | (self.action as u64) << 32 | (self.reason as u64) << 40
+    }
+
+    /// From [`Verdict::word`].
+    #[inline(always)]
+    pub fn from_word(word: u64) -> Self {
+        let action = match (word >> 32) as u8 {
+            0 => Action::Pass,
+            1 => Action::Drop,
+            2 => Action::Transmit,
+            3 => Action::Resolve,
+            _ => Action::Receive,
+        };
+        Self::new(action, word as u32, Reason::from_number((word >> 40) as u8))
+    }
+}
+
+/// A step of the pipeline: what the next step needs, or the end.
+pub type Step<T> = Result<T, Verdict>;
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
+        /// Every way in which a packet can leave the pipeline.
+        #[repr(u8)]
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum Reason {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Reason {
+            /// All of them, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// From its number; one that does not exist counts as the first.
+            #[inline(always)]
+            pub fn from_number(number: u8) -> Self {
+                Self::ALL.get(usize::from(number)).copied().unwrap_or(Self::Forwarded)
+            }
+
+            /// Its name in listings and metrics.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// From a client, sent on to a real server.
+    Forwarded = "forwarded",
+    /// From a real server, sent back to the client.
+    Replied = "replied",
+    /// ICMP error about a connection, sent on with the packet inside rewritten.
+    IcmpRelated = "icmp-related",
+    /// ARP request for a service address, answered.
+    ArpAnswered = "arp-answered",
+    /// Ping of a service address, answered.
+    PingAnswered = "ping-answered",
+    /// Passed: not an IP packet, or of a family without services.
+    NotIp = "not-ip",
+    /// Passed: the Ethernet destination is not this host.
+    NotToHost = "not-to-host",
+    /// Passed: it has a VLAN tag, and is handled on the VLAN's own interface.
+    Tagged = "tagged",
+    /// Passed: not TCP, UDP or an ICMP error.
+    OtherProtocol = "other-protocol",
+    /// Passed: too short for its headers, or they contradict its length.
+    Malformed = "malformed",
+    /// Passed: no service for it.
+    NoService = "no-service",
+    /// Passed: a TCP segment that opens no connection, and none is known.
+    NoConnection = "no-connection",
+    /// Passed: a later fragment, and its first one has not been seen.
+    FragmentEarly = "fragment-early",
+    /// Passed: an ICMP error about no known connection.
+    IcmpUnrelated = "icmp-unrelated",
+    /// Passed: it has a service only as long as it stays below the reach of a scheduler (port 0 without persistence).
+    PortZero = "port-zero",
+    /// Dropped: the service has no real server that takes connections; answered by ICMP port unreachable.
+    NoServer = "no-server",
+    /// Dropped: nothing listens on this port of an answered service address; answered by ICMP port unreachable.
+    PortClosed = "port-closed",
+    /// Dropped: the real server has been removed from the service.
+    ServerRemoved = "server-removed",
+    /// Dropped: the connection table is full.
+    TableFull = "table-full",
+    /// Dropped: no free source port for the connection was found.
+    NoPort = "no-port",
+    /// Dropped: two processors met on the same entry; the sender will try again.
+    Busy = "busy",
+    /// Dropped: the hop limit ended here; answered by ICMP time exceeded.
+    TimeExceeded = "time-exceeded",
+    /// Dropped: larger than the next hop carries; answered by ICMP fragmentation needed.
+    TooBig = "too-big",
+    /// Dropped: no route to the real server or client, or one that forbids it.
+    NoRoute = "no-route",
+    /// Dropped: the packet could not be rewritten.
+    RewriteFailed = "rewrite-failed",
+}

@@ -1,0 +1,102 @@
+//! The programs of bpvs: entry points, packet memory and maps. Every decision is `lb_common`'s.
+
+#![no_std]
+#![no_main]
+#![feature(core_intrinsics, asm_experimental_arch)]
+#![expect(internal_features, reason = "atomic read-modify-write is not in core::sync::atomic on this target")]
+
+mod maps;
+mod skb;
+mod tables;
+
+use aya_ebpf::{
+    EbpfContext,
+    bindings::TC_ACT_SHOT,
+    helpers::generated::{bpf_redirect, bpf_redirect_neigh},
+    macros::classifier,
+    programs::TcContext,
+};
+use lb_common::{
+    conn::sweep::sweep as sweep_one,
+    pipeline,
+    tables::{Tables, Turn},
+    verdict::Action,
+};
+
+use crate::{maps::SWEEP, skb::Skb, tables::Maps};
+
+/// Go on with whatever comes next on this hook: `TCX_NEXT`, and `TC_ACT_UNSPEC` for clsact.
+const NEXT: i32 = -1;
+/// `BPF_F_INGRESS`.
+const INGRESS: u64 = 1;
+
+/// What arrives on an interface.
+#[classifier]
+pub fn tc_ingress(context: TcContext) -> i32 {
+    run(&context, false)
+}
+
+/// What this host sends itself on an interface. What it forwards has been handled where it arrived.
+#[classifier]
+pub fn tc_egress(context: TcContext) -> i32 {
+    // SAFETY: the context is the program's own.
+    if unsafe { (*context.skb.skb).ingress_ifindex } != 0 {
+        return NEXT;
+    }
+    run(&context, true)
+}
+
+#[inline(always)]
+fn run(context: &TcContext, egress: bool) -> i32 {
+    let verdict = pipeline::run(&mut Skb::new(context, egress), &Maps);
+    // SAFETY: helpers that take plain numbers, or no parameters at all.
+    let code = unsafe {
+        match verdict.action {
+            Action::Pass => i64::from(NEXT),
+            Action::Drop => i64::from(TC_ACT_SHOT),
+            Action::Transmit => bpf_redirect(verdict.ifindex, 0),
+            Action::Resolve => bpf_redirect_neigh(verdict.ifindex, core::ptr::null_mut(), 0, 0),
+            Action::Receive => bpf_redirect(verdict.ifindex, INGRESS),
+        }
+    };
+    code as i32
+}
+
+/// Looks at the connections that the daemon has listed, and takes those apart that have expired. The daemon runs it by
+/// `BPF_PROG_TEST_RUN`; it never sees a packet.
+#[classifier]
+pub fn sweep(context: TcContext) -> i32 {
+    let _ = context.as_ptr();
+    let mut list = List { index: 0 };
+    Maps.repeat(1 << 16, &mut list);
+    0
+}
+
+struct List {
+    index: u32,
+}
+
+impl Turn<Maps> for List {
+    #[inline(always)]
+    fn turn(&mut self, maps: &Maps) -> bool {
+        let Some(item) = SWEEP.get(self.index) else {
+            return false;
+        };
+        if item.key.protocol() == 0 {
+            return false;
+        }
+        sweep_one(maps, item);
+        self.index += 1;
+        true
+    }
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}

@@ -1,0 +1,193 @@
+//! `Packet` over a socket buffer. All packet memory access of the TC programs is here.
+//!
+//! Each access reads the packet's bounds afresh through inline assembly: the compiler would otherwise prove one access
+//! by an earlier one's check, which the verifier does not follow across variable offsets.
+
+use core::arch::asm;
+
+use aya_ebpf::{
+    EbpfContext,
+    bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
+    helpers::generated::{bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data},
+    programs::TcContext,
+};
+use lb_common::{
+    abi::{Be16, Be32},
+    packet::{Arrival, Packet},
+};
+
+/// The furthest offset that is ever looked at: the verifier needs a bound.
+const REACH: u32 = 1023;
+/// `BPF_ADJ_ROOM_MAC`.
+const AFTER_ETHERNET: i32 = 1;
+/// `PACKET_HOST`: the Ethernet destination is the receiving interface's.
+const PACKET_HOST: u32 = 0;
+/// The headers that the pipeline reads, at their longest: Ethernet, IPv4 and an ICMP error with a packet inside.
+const HEADERS: u32 = 14 + 60 + 8 + 60 + 8;
+/// Ethernet, IPv4 without options, TCP without options: with this much in one piece most packets need no more.
+const USUAL: u32 = 14 + 20 + 20;
+
+/// A packet in a TC program.
+pub struct Skb<'c> {
+    context: &'c TcContext,
+    egress: bool,
+}
+
+macro_rules! load {
+    ($size:literal, $pointer:expr) => {{
+        let value: u64;
+        // SAFETY: the pointer was checked against the packet's end just before.
+        unsafe { asm!(concat!("{0} = *(", $size, " *)({1} + 0)"), out(reg) value, in(reg) $pointer, options(nostack, readonly)) };
+        value
+    }};
+}
+
+macro_rules! store {
+    ($size:literal, $pointer:expr, $value:expr) => {
+        // SAFETY: the pointer was checked against the packet's end just before.
+        unsafe { asm!(concat!("*(", $size, " *)({0} + 0) = {1}"), in(reg) $pointer, in(reg) u64::from($value), options(nostack)) }
+    };
+}
+
+impl<'c> Skb<'c> {
+    /// The packet of this context, with its headers in one piece.
+    #[inline(always)]
+    pub fn new(context: &'c TcContext, egress: bool) -> Self {
+        let skb = Self { context, egress };
+        let linear = skb.linear();
+        if linear < USUAL || (linear < HEADERS && skb.has_long_headers()) {
+            let wanted = if context.len() < HEADERS { context.len() } else { HEADERS };
+            if linear < wanted {
+                // SAFETY: the context is the program's own. If it fails the packet counts as malformed.
+                unsafe { bpf_skb_pull_data(context.as_ptr().cast(), wanted) };
+            }
+        }
+        skb
+    }
+
+    /// Bytes that can be reached directly.
+    #[inline(always)]
+    fn linear(&self) -> u32 {
+        let (data, end) = self.bounds();
+        (end - data) as u32
+    }
+
+    /// IP options or ICMP: more headers than the usual.
+    #[inline(always)]
+    fn has_long_headers(&self) -> bool {
+        self.u8(14) != Some(0x45) || self.u8(23) == Some(lb_common::transport::ICMP)
+    }
+
+    #[inline(always)]
+    fn bounds(&self) -> (u64, u64) {
+        let (data, end): (u64, u64);
+        let context = self.context.as_ptr();
+        // SAFETY: `data` and `data_end` lie at these offsets of `__sk_buff`.
+        unsafe {
+            asm!("{0} = *(u32 *)({1} + 76)", out(reg) data, in(reg) context, options(nostack));
+            asm!("{0} = *(u32 *)({1} + 80)", out(reg) end, in(reg) context, options(nostack));
+        }
+        (data, end)
+    }
+
+    /// A pointer to `size` bytes at `at`, if the packet has them.
+    #[inline(always)]
+    fn pointer(&self, at: u32, size: u64) -> Option<u64> {
+        if at > REACH {
+            return None;
+        }
+        let (data, end) = self.bounds();
+        let pointer = data + u64::from(at);
+        if pointer + size > end { None } else { Some(pointer) }
+    }
+}
+
+impl Packet for Skb<'_> {
+    #[inline(always)]
+    fn u8(&self, at: u32) -> Option<u8> {
+        self.pointer(at, 1).map(|pointer| load!("u8", pointer) as u8)
+    }
+
+    #[inline(always)]
+    fn u16(&self, at: u32) -> Option<Be16> {
+        self.pointer(at, 2).map(|pointer| Be16::from_raw(load!("u16", pointer) as u16))
+    }
+
+    #[inline(always)]
+    fn u32(&self, at: u32) -> Option<Be32> {
+        self.pointer(at, 4).map(|pointer| Be32::from_raw(load!("u32", pointer) as u32))
+    }
+
+    #[inline(always)]
+    fn set_u8(&mut self, at: u32, value: u8) -> Option<()> {
+        self.pointer(at, 1).map(|pointer| store!("u8", pointer, value))
+    }
+
+    #[inline(always)]
+    fn set_u16(&mut self, at: u32, value: Be16) -> Option<()> {
+        self.pointer(at, 2).map(|pointer| store!("u16", pointer, value.raw()))
+    }
+
+    #[inline(always)]
+    fn set_u32(&mut self, at: u32, value: Be32) -> Option<()> {
+        self.pointer(at, 4).map(|pointer| store!("u32", pointer, value.raw()))
+    }
+
+    #[inline(always)]
+    fn update_checksum(&mut self, at: u32, addresses: u16, ports: u16, zero_is_none: bool) -> Option<()> {
+        let context = self.context.as_ptr();
+        // The size bits are zero: the helper takes a ready difference.
+        let mangled = if zero_is_none { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 };
+        let flags = mangled | u64::from(BPF_F_PSEUDO_HDR);
+        // SAFETY: the context is the program's own; the helper checks the offset.
+        if unsafe { bpf_l4_csum_replace(context.cast(), at, 0, u64::from(addresses), flags) } != 0 {
+            return None;
+        }
+        // 0xffff is zero in one's complement: the ports are the same.
+        if ports == 0 || ports == 0xffff {
+            return Some(());
+        }
+        // SAFETY: as above.
+        if unsafe { bpf_l4_csum_replace(context.cast(), at, 0, u64::from(ports), mangled) } != 0 {
+            return None;
+        }
+        Some(())
+    }
+
+    #[inline(always)]
+    fn segment_size(&self) -> u32 {
+        // SAFETY: the context is the program's own.
+        unsafe { (*self.context.skb.skb).gso_size }
+    }
+
+    #[inline(always)]
+    fn truncate(&mut self, length: u32) -> Option<()> {
+        // SAFETY: the context is the program's own.
+        (unsafe { bpf_skb_change_tail(self.context.as_ptr().cast(), length, 0) } == 0).then_some(())
+    }
+
+    #[inline(always)]
+    fn insert_after_ethernet(&mut self, bytes: u32) -> Option<()> {
+        let context = self.context.as_ptr().cast();
+        // SAFETY: the context is the program's own.
+        if unsafe { bpf_skb_adjust_room(context, bytes as i32, AFTER_ETHERNET as u32, 0) } != 0 {
+            return None;
+        }
+        // SAFETY: as above; what was inserted and what follows is read and written directly.
+        (unsafe { bpf_skb_pull_data(context, self.context.len()) } == 0).then_some(())
+    }
+
+    #[inline(always)]
+    fn arrival(&self) -> Arrival {
+        // SAFETY: the context is the program's own; these fields can be read in every TC program.
+        let skb = unsafe { &*self.context.skb.skb };
+        Arrival {
+            ifindex: skb.ifindex,
+            egress: self.egress,
+            to_host: skb.pkt_type == PACKET_HOST,
+            tagged: skb.vlan_present != 0,
+            mark: skb.mark,
+            length: skb.len,
+        }
+    }
+}

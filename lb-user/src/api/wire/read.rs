@@ -1,0 +1,209 @@
+//! What can be read: the listing, connections, counters, the daemon's own state.
+
+use serde::{Deserialize, Serialize};
+
+use super::{MarkRule, Service, Settings, SourceNat, Timeouts};
+use crate::{datapath, model};
+
+/// The table of a scope with what its servers have to do.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Listing {
+    /// Its services in the order of their addresses.
+    pub services: Vec<ListedService>,
+    /// Its mark rules in the order in which they apply.
+    pub marks: Vec<MarkRule>,
+    /// Its settings.
+    pub settings: Settings,
+}
+
+/// A service with its counters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedService {
+    /// Its key.
+    pub address: String,
+    /// Its scheduler.
+    pub scheduler: String,
+    /// Its source NAT.
+    pub source_nat: SourceNat,
+    /// Whether ARP and ping for the address are answered.
+    pub answer: bool,
+    /// Where its timeouts differ from the scope's.
+    #[serde(default)]
+    pub timeouts: Timeouts,
+    /// Where it comes from: `command` or `file`.
+    pub source: String,
+    /// Its counters.
+    pub counters: Counters,
+    /// Its servers, newest first.
+    pub servers: Vec<ListedServer>,
+}
+
+/// A server with its counters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedServer {
+    /// Its address and port.
+    pub address: String,
+    /// Its weight.
+    pub weight: u32,
+    /// Its forwarding method.
+    pub method: String,
+    /// Connections in an active state.
+    pub active: u64,
+    /// Connections in another state.
+    pub inactive: u64,
+    /// Its counters.
+    pub counters: Counters,
+}
+
+/// Counts of what passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counters {
+    /// Connections made.
+    pub connections: u64,
+    /// Packets from clients.
+    pub in_packets: u64,
+    /// Packets to clients.
+    pub out_packets: u64,
+    /// Bytes from clients.
+    pub in_bytes: u64,
+    /// Bytes to clients.
+    pub out_bytes: u64,
+}
+
+/// One connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connection {
+    /// `tcp`, `udp`.
+    pub protocol: String,
+    /// The client.
+    pub client: String,
+    /// What it connected to.
+    pub service: String,
+    /// The real server that has it.
+    pub server: String,
+    /// What the server sees in the client's place, with source NAT.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_nat: Option<String>,
+    /// IPVS's name of its state.
+    pub state: String,
+    /// Seconds until it is forgotten.
+    pub expires: u64,
+}
+
+/// The counters of a scope.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Stats {
+    /// Its services.
+    pub services: Vec<ListedService>,
+    /// In which ways packets left; each packet counts under one.
+    pub reasons: Vec<Reason>,
+}
+
+/// How many packets left in one way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    /// Its name.
+    pub reason: String,
+    /// How many.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// The state of the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Status {
+    /// Its version.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Seconds since it began.
+    pub uptime: u64,
+    /// The scopes that it serves.
+    pub scopes: Vec<ScopeStatus>,
+    /// What its sweeps did.
+    pub sweep: Sweep,
+}
+
+/// The sweeps of expired connections since the daemon began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Sweep {
+    /// How many there were.
+    pub runs: u64,
+    /// Entries that were deleted.
+    pub deleted: u64,
+    /// How many failed.
+    pub failed: u64,
+}
+
+/// One scope.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScopeStatus {
+    /// Its number.
+    pub id: u32,
+    /// Its namespace.
+    pub netns: String,
+    /// How many services it has.
+    pub services: usize,
+    /// How many servers they have.
+    pub servers: usize,
+    /// How many mark rules it has.
+    pub marks: usize,
+    /// The interfaces to which the programs are attached.
+    pub interfaces: Vec<String>,
+    /// What commands have changed of what a file had declared: what applying it again would change.
+    pub taken_from_file: Vec<String>,
+    /// What does not work at present.
+    pub problems: Vec<String>,
+}
+
+impl From<datapath::Counters> for Counters {
+    fn from(counters: datapath::Counters) -> Self {
+        let datapath::Counters { connections, in_packets, out_packets, in_bytes, out_bytes } = counters;
+        Self { connections, in_packets, out_packets, in_bytes, out_bytes }
+    }
+}
+
+impl From<datapath::Connection> for Connection {
+    fn from(connection: datapath::Connection) -> Self {
+        Self {
+            protocol: connection.protocol.to_string(),
+            client: connection.client.to_string(),
+            service: connection.service.to_string(),
+            server: connection.server.to_string(),
+            source_nat: connection.source_nat.map(|address| address.to_string()),
+            state: connection.state.to_owned(),
+            expires: connection.expires.as_secs(),
+        }
+    }
+}
+
+impl ListedService {
+    /// A service with the counters that were read for it, if they were.
+    #[must_use]
+    pub fn new(service: &model::Service, source: &str, counted: Option<&datapath::ServiceCounters>) -> Self {
+        let wire = Service::from(service);
+        let listed = |server: &model::Server| {
+            let counted = counted
+                .and_then(|service| service.servers.iter().find(|there| there.address == server.socket()));
+            ListedServer {
+                address: server.socket().to_string(),
+                weight: server.weight,
+                method: server.method.to_string(),
+                active: counted.map_or(0, |there| there.active),
+                inactive: counted.map_or(0, |there| there.inactive),
+                counters: counted.map(|there| there.counters.into()).unwrap_or_default(),
+            }
+        };
+        Self {
+            address: wire.address,
+            scheduler: wire.scheduler,
+            source_nat: wire.source_nat,
+            answer: wire.answer,
+            timeouts: wire.timeouts,
+            source: source.to_owned(),
+            counters: counted.map(|there| there.counters.into()).unwrap_or_default(),
+            servers: service.servers.iter().map(listed).collect(),
+        }
+    }
+}

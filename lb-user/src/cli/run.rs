@@ -1,0 +1,35 @@
+//! `bpvs run`.
+
+use std::io;
+
+use tracing_subscriber::EnvFilter;
+
+use super::args::RunArgs;
+use super::{CliError, Context};
+use crate::daemon::{self, Options};
+use crate::datapath;
+
+/// Threads for the API and the watches; the engine has one of its own.
+const WORKERS: usize = 2;
+
+pub(super) fn run(context: Context, args: RunArgs) -> Result<(), CliError> {
+    let filter = EnvFilter::try_from_env("BPVS_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(io::stderr).init();
+
+    let options = Options {
+        run_dir: context.run_dir,
+        config: args.config,
+        datapath: datapath::Options {
+            bpffs: args.bpffs.bpffs,
+            connections: args.connections,
+            services: args.services,
+            servers: args.servers,
+        },
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::failed(format!("cannot start: {error}")))?;
+    Ok(runtime.block_on(daemon::run(options))?)
+}

@@ -1,0 +1,258 @@
+//! The file of the module's documentation, and one case for each way to get a file wrong.
+
+use super::*;
+use crate::control::testing::table;
+
+const WHOLE: &str = r#"
+[[service]]
+address = "tcp:10.0.0.100:80"
+scheduler = "wrr"
+source-nat = true
+answer = true
+timeouts = { tcp = "2h", udp = "5m" }
+  [[service.server]]
+  address = "10.0.1.11:80"
+  weight = 0
+  [[service.server]]
+  address = "10.0.1.12"
+[[service]]
+address = "fwmark:0x100"
+source-nat = "10.0.1.5"
+  [[service.server]]
+  address = "10.0.1.11"
+[[mark]]
+mark = 0x100
+destination = "10.0.0.100/32"
+protocol = "tcp"
+ports = 8080
+[[mark]]
+mark = "0x100/0xff00"
+interface = "eth0"
+source = "10.0.0.0/24"
+protocol = "udp"
+ports = "8000-8099"
+[settings]
+timeouts = { tcp = "15m", tcp-fin = "90s" }
+[[scope]]
+netns = "lb"
+  [[scope.service]]
+  address = "tcp:10.0.0.1:80"
+    [[scope.service.server]]
+    address = "10.0.1.11:80"
+"#;
+
+#[test]
+fn a_whole_file() {
+    let config = parse("f", WHOLE).unwrap();
+    let services: Vec<_> = config.here.table.services().collect();
+    assert_eq!(services.len(), 2);
+    let web = services[0];
+    assert_eq!((web.key.to_string().as_str(), web.scheduler.as_str()), ("tcp:10.0.0.100:80", "wrr"));
+    assert!(web.answer);
+    // The last one in the file is the newest; a port left out is the service's.
+    let servers: Vec<_> = web.servers.iter().map(|server| (server.socket().to_string(), server.weight)).collect();
+    assert_eq!(servers, [("10.0.1.12:80".to_owned(), 1), ("10.0.1.11:80".to_owned(), 0)]);
+    assert_eq!(services[1].servers[0].socket().to_string(), "10.0.1.11:0");
+    let marks: Vec<_> = config.here.table.marks().iter().map(ToString::to_string).collect();
+    assert_eq!(marks, [
+        "--mark 256 --destination 10.0.0.100/32 --protocol tcp --ports 8080",
+        "--mark 0x100/0xff00 --interface eth0 --source 10.0.0.0/24 --protocol udp --ports 8000-8099",
+    ]);
+    let timeouts = config.here.table.settings().timeouts;
+    assert_eq!((timeouts.tcp.as_secs(), timeouts.tcp_fin.as_secs(), timeouts.udp.as_secs()), (900, 90, 300));
+    assert!(config.here.has_settings);
+    assert_eq!(config.scopes.len(), 1);
+    assert_eq!(config.scopes[0].netns, "lb");
+    assert_eq!(config.scopes[0].declared.table, table("tcp:10.0.0.1:80 rr 10.0.1.11:80/1"));
+}
+
+#[test]
+fn an_empty_file_says_nothing() {
+    assert_eq!(parse("f", "").unwrap(), Config::default());
+}
+
+/// `error`, and below it the hint if there is one.
+#[track_caller]
+fn refused(text: &str, expected: &str) {
+    let error = parse("lb.toml", text).unwrap_err();
+    let shown = match error.hint() {
+        Some(hint) => format!("{error}\n{hint}"),
+        None => error.to_string(),
+    };
+    assert_eq!(shown, expected);
+}
+
+#[test]
+fn keys() {
+    refused(
+        "[[service]]\nadress = \"tcp:10.0.0.1:80\"",
+        "lb.toml:2:1: unknown key `adress` in [[service]]\ndid you mean `address`?",
+    );
+    refused("[[services]]", "lb.toml:1:3: unknown key `services` in the file\ndid you mean `service`?");
+    refused("banana = 1", "lb.toml:1:1: unknown key `banana` in the file\nhave: service, mark, settings, scope");
+    refused(
+        "[settings]\ntimeouts = { tcp_fin = \"2m\" }",
+        "lb.toml:2:14: unknown key `tcp_fin` in timeouts\ndid you mean `tcp-fin`?",
+    );
+    refused(
+        "[[service]]\nscheduler = \"rr\"",
+        "lb.toml:1:1: [[service]] without `address`\nwrite address = \"tcp:10.0.0.100:80\"",
+    );
+    refused("[[mark]]\nprotocol = \"tcp\"", "lb.toml:1:1: [[mark]] without `mark`\nwrite mark = 256");
+    refused("[[scope]]", "lb.toml:1:1: [[scope]] without `netns`\nwrite netns = \"lb\"");
+}
+
+#[test]
+fn addresses() {
+    refused(
+        "[[service]]\n  address = \"tcp:10.0.0.300:80\"",
+        "lb.toml:2:13: `10.0.0.300` is not an IP address\nwrite an address, as in 10.0.0.100; names are not looked up",
+    );
+    refused(
+        "[[service]]\naddress = \"tcp:10.0.0.1:65536\"",
+        "lb.toml:2:11: port 65536 is out of range\na port is a number from 1 to 65535",
+    );
+    refused(
+        "[[service]]\naddress = 80",
+        "lb.toml:2:11: `address` in [[service]] cannot be an integer\nwrite address = \"tcp:10.0.0.100:80\"",
+    );
+    refused(
+        "[[service]]\naddress = \"tcp:[fd00::1]:80\"",
+        "lb.toml:2:11: tcp:[fd00::1]:80: IPv6 services come later\nhave: IPv4",
+    );
+    refused(
+        "[[service]]\naddress = \"tcp:10.0.0.1:80\"\n[[service.server]]\naddress = \"web-1:80\"",
+        "lb.toml:4:11: `web-1:80` is not a server address\nwrite address and port, as in 10.0.1.11:80",
+    );
+    refused(
+        "[[service]]\naddress = \"tcp:10.0.0.1:80\"\n[[service.server]]\naddress = \"224.0.0.1:80\"",
+        "lb.toml:4:11: 224.0.0.1 is not a unicast address\ngive an address that one host can own",
+    );
+    refused(
+        "[[service]]\naddress = \"tcp:10.0.0.1:80\"\nsource-nat = \"fd00::1\"",
+        "lb.toml:3:14: the source NAT address fd00::1 and the service tcp:10.0.0.1:80 are of different address families\n\
+         give an address of the service's own family",
+    );
+}
+
+#[test]
+fn twice() {
+    refused(
+        "[[service]]\naddress = \"tcp:10.0.0.1:80\"\n[[service]]\naddress = \"tcp:10.0.0.1:80\"",
+        "lb.toml:4:11: service tcp:10.0.0.1:80 is there twice\n\
+         the first is in line 2; put all of its servers below one [[service]]",
+    );
+    refused(
+        "[[service]]\naddress = \"tcp:10.0.0.1:80\"\n[[service.server]]\naddress = \"10.1.0.1:80\"\n\
+         [[service.server]]\naddress = \"10.1.0.1\"",
+        "lb.toml:6:11: server 10.1.0.1:80 is there twice in service tcp:10.0.0.1:80\n\
+         the first is in line 4; to send it more, give it a higher weight",
+    );
+    refused("[[mark]]\nmark = 1\n[[mark]]\nmark = 1", "lb.toml:3:1: mark rule `--mark 1` is there twice");
+    refused(
+        "[[scope]]\nnetns = \"a\"\n[[scope]]\nnetns = \"a\"",
+        "lb.toml:4:9: the scope of netns a is there twice\nput all of its services below one [[scope]]",
+    );
+}
+
+#[test]
+fn a_server_without_a_service() {
+    let right = "begin its service with [[service]] above it";
+    refused(
+        "[[service.server]]\naddress = \"10.1.0.1:80\"",
+        &format!("lb.toml:1:3: a server without a service\n{right}"),
+    );
+    refused(
+        "# all\n[[service.server]]\naddress = \"10.1.0.1:80\"\n[[service]]\naddress = \"tcp:10.0.0.1:80\"",
+        &format!("lb.toml:2:3: a server without a service\n{right}"),
+    );
+    refused(
+        "[[server]]\naddress = \"10.1.0.1:80\"",
+        "lb.toml:1:3: a server without a service\nwrite [[service.server]] below its [[service]]",
+    );
+}
+
+#[test]
+fn values() {
+    refused(
+        "[[service]]\naddress = \"tcp:10.0.0.1:80\"\nscheduler = \"wlc\"",
+        "lb.toml:3:13: scheduler wlc is not there yet\nhave: rr, wrr",
+    );
+    refused(
+        "[[service]]\naddress = \"tcp:10.0.0.1:80\"\nscheduler = \"best\"",
+        "lb.toml:3:13: `best` is not a scheduler\nhave: rr, wrr",
+    );
+    refused(
+        "[[service]]\naddress = \"tcp:10.0.0.1:80\"\n[[service.server]]\naddress = \"10.1.0.1\"\nmethod = \"tunnel\"",
+        "lb.toml:5:10: forwarding method tunnel is not there yet\nhave: masq",
+    );
+    refused(
+        "[[service]]\naddress = \"tcp:10.0.0.1:80\"\n[[service.server]]\naddress = \"10.1.0.1\"\nweight = 65536",
+        "lb.toml:5:10: weight 65536 is out of range\na weight is a number from 0 to 65535",
+    );
+    refused(
+        "[[service]]\naddress = \"tcp:10.0.0.1:80\"\n[[service.server]]\naddress = \"10.1.0.1\"\nweight = -1",
+        "lb.toml:5:10: weight -1 is out of range\na weight is a number from 0 to 65535",
+    );
+    refused(
+        "[[service]]\naddress = \"tcp:10.0.0.1:80\"\n[[service.server]]\naddress = \"10.1.0.1\"\nweight = \"1\"",
+        "lb.toml:5:10: `weight` in [[service.server]] cannot be a string\nwrite weight = 1",
+    );
+    refused(
+        "[[service]]\naddress = \"tcp:10.0.0.1:80\"\nanswer = \"yes\"",
+        "lb.toml:3:10: `answer` in [[service]] cannot be a string\nwrite answer = true or answer = false",
+    );
+    refused(
+        "[[service]]\naddress = \"fwmark:1\"\nanswer = true",
+        "lb.toml:2:11: the service fwmark:1 has no address to answer for\n\
+         leave `answer` out; only a service with an address can have it",
+    );
+    refused(
+        "[settings]\ntimeouts = { tcp = \"15\" }",
+        "lb.toml:2:20: `15` is not a duration\nwrite a number with a unit, as in 90s, 15m, 2h or 1d",
+    );
+    refused(
+        "[settings]\ntimeouts = { tcp = \"32d\" }",
+        "lb.toml:2:20: timeout 32d is out of range\na timeout is at least 1s and at most 31d, in whole seconds",
+    );
+}
+
+#[test]
+fn mark_rules() {
+    refused(
+        "[[mark]]\nmark = 1\nports = \"80\"",
+        "lb.toml:1:1: ports need a protocol\nsay of which protocol: tcp, udp or sctp",
+    );
+    refused(
+        "[[mark]]\nmark = 1\nprotocol = \"tcp\"\nports = \"90-80\"",
+        "lb.toml:4:9: `90-80` is not a port range\n\
+         write a port or two with a dash, the lower first, as in 80 or 8000-8099",
+    );
+    refused(
+        "[[mark]]\nmark = 1\nprotocol = \"tcp\"\nports = 70000",
+        "lb.toml:4:9: port 70000 is out of range\na port is a number from 1 to 65535",
+    );
+    refused(
+        "[[mark]]\nmark = 1\nsource = \"10.0.0.5/24\"",
+        "lb.toml:3:10: 10.0.0.5/24 has bits set behind its prefix\nwrite 10.0.0.0/24",
+    );
+    let shapes: String = (8..25).map(|bits| format!("[[mark]]\nmark = 1\nsource = \"0.0.0.0/{bits}\"\n")).collect();
+    let error = parse("lb.toml", &shapes).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "lb.toml:49:1: 17 shapes of mark rules are more than the 16 that there may be"
+    );
+}
+
+#[test]
+fn what_is_not_toml() {
+    refused("[[service]\n", "lb.toml:1:11: unclosed array table, expected `]`");
+    refused("[[service]]\naddress = web", "lb.toml:2:11: string values must be quoted, expected literal string");
+    refused("[settings]\n[settings]", "lb.toml:2:1: duplicate key");
+}
+
+#[test]
+fn a_file_that_is_not_there() {
+    let error = load(Path::new("/nonexistent/lb.toml")).unwrap_err();
+    assert_eq!(error.to_string(), "/nonexistent/lb.toml: No such file or directory (os error 2)");
+}

@@ -1,0 +1,161 @@
+//! Carrying out a change: journal, operations, journal; and the way back when an operation fails.
+
+use tracing::{error, info};
+
+use super::engine::{Engine, StartError};
+use super::journal::ScopeChange;
+use super::{Failure, FailureKind, fault};
+use crate::control::{Claims, Op, Patch, diff};
+use crate::datapath::DatapathError;
+use crate::model::{ScopeId, Table, TableError};
+
+/// What is to be done in one scope.
+#[derive(Debug)]
+pub(super) struct Planned {
+    pub(super) scope: ScopeId,
+    /// In the order in which they are done.
+    pub(super) ops: Vec<Op>,
+    /// The claims of the scope afterwards.
+    pub(super) claims: Claims,
+}
+
+impl Engine {
+    /// Makes a change of one or more scopes whole, or none of it.
+    pub(super) fn change(&mut self, planned: Vec<Planned>) -> Result<(), Failure> {
+        let mut changes = Vec::with_capacity(planned.len());
+        for plan in &planned {
+            let before = &self.scopes[&plan.scope].table;
+            let mut after = before.clone();
+            for op in &plan.ops {
+                op.apply_to(&mut after)?;
+            }
+            changes.push(ScopeChange {
+                scope: plan.scope,
+                before: Patch::touched(&plan.ops, before),
+                after: Patch::touched(&plan.ops, &after),
+                claims: plan.claims.clone(),
+            });
+        }
+        for plan in &planned {
+            // Before anything is written: a namespace that cannot be watched cannot be served.
+            self.watch(plan.scope, &plan.ops)?;
+        }
+        self.journal.change = changes;
+        if let Err(error) = self.store.save(&self.journal) {
+            self.journal.change.clear();
+            return Err(error.into());
+        }
+        fault::reached("journal-written");
+
+        let mut done = 0;
+        for plan in &planned {
+            for op in &plan.ops {
+                if let Err(error) = self.operate(plan.scope, op) {
+                    return Err(self.undo(op, done, error));
+                }
+                done += 1;
+                fault::reached(&format!("op:{done}"));
+            }
+        }
+        fault::reached("ops-applied");
+        self.settle(true);
+        for plan in planned {
+            self.serve(plan.scope);
+        }
+        Ok(())
+    }
+
+    /// One operation, in the datapath and in the table beside it.
+    fn operate(&mut self, id: ScopeId, op: &Op) -> Result<(), DatapathError> {
+        self.datapath.apply(id, op)?;
+        match self.scopes.get_mut(&id) {
+            Some(scope) => Ok(op.apply_to(&mut scope.table)?),
+            None => Err(DatapathError::NoSuchScope(id)),
+        }
+    }
+
+    /// Takes the change off the journal. When it was made, its claims hold from now on.
+    fn settle(&mut self, made: bool) {
+        for change in std::mem::take(&mut self.journal.change) {
+            if let (true, Some(known)) = (made, self.journal.scopes.get_mut(&change.scope)) {
+                known.claims = change.claims;
+            }
+        }
+        if let Err(error) = self.store.save(&self.journal) {
+            // The change is made. A daemon that finds it in the journal finds nothing left to do for it.
+            error!("{error}");
+        }
+    }
+
+    /// Undoes the operations before the one that failed, and says what happened.
+    fn undo(&mut self, failed: &Op, done: usize, error: DatapathError) -> Failure {
+        fault::reached("undo");
+        let alone = self.journal.change.len() == 1 && done == 0;
+        let failure = Failure::from(error);
+        match self.lead_back() {
+            Ok(()) => {
+                self.settle(false);
+                let what = if alone { failure.message } else {
+                    format!("cannot {failed}: {}; nothing was changed", failure.message)
+                };
+                Failure { message: what, ..failure }
+            }
+            // The change stays in the journal: the next start tries once more to finish or undo it.
+            Err(second) => Failure::new(
+                FailureKind::System,
+                format!("cannot {failed}: {}; and what was done before cannot be undone: {second}", failure.message),
+            )
+            .hint("the table is now as `bpvs list` shows it"),
+        }
+    }
+
+    /// Brings every scope of the change back to what it was.
+    fn lead_back(&mut self) -> Result<(), DatapathError> {
+        for change in self.journal.change.clone() {
+            self.lead_to(change.scope, |table| change.before.applied_to(table))?;
+        }
+        Ok(())
+    }
+
+    /// Brings a scope from what the datapath has to what `target` makes of that.
+    fn lead_to(
+        &mut self,
+        id: ScopeId,
+        target: impl FnOnce(&Table) -> Result<Table, TableError>,
+    ) -> Result<(), DatapathError> {
+        let there = self.datapath.table(id)?;
+        let target = target(&there)?;
+        let ops = diff(&there, &target);
+        if let Some(scope) = self.scopes.get_mut(&id) {
+            scope.table = there;
+        }
+        ops.iter().try_for_each(|op| self.operate(id, op))
+    }
+
+    /// Finishes a change that the journal says was begun; or undoes it, where it cannot be finished.
+    pub(super) fn finish_change(&mut self) -> Result<(), StartError> {
+        if self.journal.change.is_empty() {
+            return Ok(());
+        }
+        // Scopes whose namespaces are gone meanwhile have nothing to finish.
+        self.journal.change.retain(|change| self.scopes.contains_key(&change.scope));
+        let changes = self.journal.change.clone();
+        let finished = changes
+            .iter()
+            .try_for_each(|change| self.lead_to(change.scope, |table| change.after.applied_to(table)));
+        match finished {
+            Ok(()) => {
+                info!("a change that was cut short is finished");
+                self.settle(true);
+            }
+            Err(first) => match self.lead_back() {
+                Ok(()) => {
+                    info!("a change that was cut short is undone, since it cannot be finished: {first}");
+                    self.settle(false);
+                }
+                Err(error) => return Err(StartError::Unfinished(error.to_string())),
+            },
+        }
+        Ok(())
+    }
+}

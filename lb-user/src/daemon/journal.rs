@@ -1,0 +1,198 @@
+//! The journal: what the maps cannot say, on disk before the maps change.
+//!
+//! It holds which namespace each scope's number stands for, what files claim, which ids next hops had, and the change
+//! that is being made, as it was before and is to be after. A daemon that finds a change in it finishes that change.
+//!
+//! Every write replaces the file whole: a temporary file beside it is synced and renamed over it.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::record::{ChangeRecord, FileRecord, ScopeRecord};
+use crate::api::wire;
+use crate::control::{Claims, Patch};
+use crate::model::ScopeId;
+use crate::net::{HopId, HopKey, NetError, NetNs, NetNsId};
+
+/// The form of the file. Another one is not read.
+pub(super) const VERSION: u32 = 1;
+
+/// Why the journal could not be read or written.
+#[derive(Debug, Error)]
+#[expect(missing_docs, reason = "each variant's message is its documentation")]
+pub enum JournalError {
+    #[error("cannot read the journal {}: {source}", .path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("cannot write the journal {}: {source}", .path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error("the journal {} cannot be understood: {reason}", .path.display())]
+    Content { path: PathBuf, reason: String },
+}
+
+/// How to know a namespace again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownNetNs {
+    /// The number that no other namespace gets until the next boot, where the kernel tells it.
+    pub cookie: Option<u64>,
+    /// Device number of its file.
+    pub device: u64,
+    /// Inode number of its file.
+    pub inode: u64,
+    /// What people call it.
+    pub label: String,
+}
+
+impl KnownNetNs {
+    /// What there is to know of a namespace.
+    ///
+    /// # Errors
+    /// It cannot be entered.
+    pub fn of(netns: &NetNs) -> Result<Self, NetError> {
+        let NetNsId { device, inode } = netns.id();
+        Ok(Self { cookie: netns.cookie()?, device, inode, label: netns.to_string() })
+    }
+
+    /// Whether it is this one.
+    #[must_use]
+    pub fn is(&self, netns: &NetNs) -> bool {
+        let same_file = netns.id() == NetNsId { device: self.device, inode: self.inode };
+        same_file && (self.cookie.is_none() || netns.cookie().is_ok_and(|cookie| cookie == self.cookie))
+    }
+}
+
+/// A scope as the journal knows it.
+#[derive(Debug, Clone)]
+pub struct KnownScope {
+    /// Its namespace.
+    pub netns: KnownNetNs,
+    /// What files claim of its table.
+    pub claims: Claims,
+    /// The ids of its next hops.
+    pub hops: Vec<(HopKey, HopId)>,
+}
+
+/// What a change does to one scope.
+#[derive(Debug, Clone)]
+pub struct ScopeChange {
+    /// The scope.
+    pub scope: ScopeId,
+    /// What it touches, as it was.
+    pub before: Patch,
+    /// What it touches, as it is to be.
+    pub after: Patch,
+    /// The claims as they are to be.
+    pub claims: Claims,
+}
+
+/// All that the journal holds.
+#[derive(Debug, Clone, Default)]
+pub struct Journal {
+    /// Where the search for a free number begins: numbers are used in turn, so that one rests after its scope is gone.
+    pub next_scope: u32,
+    /// The scopes by their numbers.
+    pub scopes: BTreeMap<ScopeId, KnownScope>,
+    /// The change that is being made.
+    pub change: Vec<ScopeChange>,
+}
+
+impl Journal {
+    /// A number that no scope has, or none if all are taken.
+    #[must_use]
+    pub fn free_scope(&self) -> Option<ScopeId> {
+        let (first, last) = (ScopeId::MIN.get(), ScopeId::MAX.get());
+        let start = self.next_scope.clamp(first, last);
+        (start..=last)
+            .chain(first..start)
+            .filter_map(|id| ScopeId::new(id).ok())
+            .find(|id| !self.scopes.contains_key(id))
+    }
+}
+
+/// Where the journal is kept.
+#[derive(Debug, Clone)]
+pub struct Store {
+    path: PathBuf,
+    boot: String,
+}
+
+impl Store {
+    /// The journal of this run directory.
+    #[must_use]
+    pub fn new(run_dir: &Path) -> Self {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        Self { path: run_dir.join("journal.json"), boot: boot.trim().to_owned() }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads it; an empty one if there is none, or if it is from before the last boot.
+    ///
+    /// # Errors
+    /// It is there and cannot be read.
+    pub fn load(&self) -> Result<Journal, JournalError> {
+        let text = match fs::read(&self.path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Journal::default()),
+            Err(source) => return Err(JournalError::Read { path: self.path.clone(), source }),
+        };
+        let wrong = |reason: String| JournalError::Content { path: self.path.clone(), reason };
+        let record: FileRecord = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
+        if record.version != VERSION {
+            return Err(wrong(format!("it has form {}, and this is for form {VERSION}", record.version)));
+        }
+        if record.boot != self.boot {
+            return Ok(Journal::default());
+        }
+        record.into_journal().map_err(|error: wire::Error| wrong(error.error))
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// The file system refuses; the journal is then as before.
+    pub fn save(&self, journal: &Journal) -> Result<(), JournalError> {
+        let record = FileRecord {
+            version: VERSION,
+            boot: self.boot.clone(),
+            next_scope: journal.next_scope,
+            scopes: journal.scopes.iter().map(|(id, scope)| ScopeRecord::new(*id, scope)).collect(),
+            change: journal.change.iter().map(ChangeRecord::from).collect(),
+        };
+        let failed = |source: io::Error| JournalError::Write { path: self.path.clone(), source };
+        let text = serde_json::to_vec(&record).map_err(|error| failed(error.into()))?;
+        let temporary = self.path.with_extension("json.new");
+        let write = || {
+            let mut file = File::create(&temporary)?;
+            file.write_all(&text)?;
+            file.sync_all()?;
+            fs::rename(&temporary, &self.path)?;
+            if let Some(folder) = self.path.parent() {
+                File::open(folder)?.sync_all()?;
+            }
+            Ok(())
+        };
+        write().map_err(failed)
+    }
+
+    /// Removes it.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn remove(&self) -> Result<(), JournalError> {
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(JournalError::Write { path: self.path.clone(), source: error })
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What can be read of the engine.
+
+use std::collections::HashMap;
+
+use super::Failure;
+use super::engine::Engine;
+use crate::api::wire;
+use crate::model::ScopeId;
+use crate::net::NetNs;
+
+impl Engine {
+    /// The table of a scope with counters; empty for a namespace that is no scope.
+    pub(super) fn listing(&self, netns: &NetNs) -> Result<wire::Listing, Failure> {
+        let Some(id) = self.find(netns) else {
+            let settings = (&crate::model::Settings::default()).into();
+            return Ok(wire::Listing { settings, ..wire::Listing::default() });
+        };
+        let table = &self.scopes[&id].table;
+        Ok(wire::Listing {
+            services: self.services(id)?,
+            marks: table.marks().iter().map(wire::MarkRule::from).collect(),
+            settings: table.settings().into(),
+        })
+    }
+
+    pub(super) fn stats(&self, netns: &NetNs) -> Result<wire::Stats, Failure> {
+        let Some(id) = self.find(netns) else { return Ok(wire::Stats::default()) };
+        let reasons = self.datapath.reasons(id)?.into_iter();
+        Ok(wire::Stats {
+            services: self.services(id)?,
+            reasons: reasons
+                .map(|(reason, packets, bytes)| wire::Reason { reason: reason.to_owned(), packets, bytes })
+                .collect(),
+        })
+    }
+
+    pub(super) fn connections(&self, netns: &NetNs) -> Result<Vec<wire::Connection>, Failure> {
+        let mut connections = Vec::new();
+        if let Some(id) = self.find(netns) {
+            self.datapath.connections(id, &mut |connection| connections.push(connection.into()))?;
+        }
+        Ok(connections)
+    }
+
+    fn services(&self, id: ScopeId) -> Result<Vec<wire::ListedService>, Failure> {
+        let counters = self.datapath.counters(id)?;
+        let counted: HashMap<_, _> = counters.iter().map(|service| (service.key, service)).collect();
+        let claims = self.claims(id);
+        let listed = self.scopes[&id].table.services().map(|service| {
+            let source = if claims.has_service(&service.key) { "file" } else { "command" };
+            wire::ListedService::new(service, source, counted.get(&service.key).copied())
+        });
+        Ok(listed.collect())
+    }
+
+    pub(super) fn status(&self) -> wire::Status {
+        let scope = |(id, scope): (&ScopeId, &super::engine::Scope)| wire::ScopeStatus {
+            id: id.get(),
+            netns: self.journal.scopes.get(id).map_or_else(String::new, |known| known.netns.label.clone()),
+            services: scope.table.services().len(),
+            servers: scope.table.services().map(|service| service.servers.len()).sum(),
+            marks: scope.table.marks().len(),
+            interfaces: scope.attached.values().cloned().collect(),
+            taken_from_file: self.claims(*id).taken(&scope.table),
+            problems: scope.problems.clone(),
+        };
+        wire::Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime: self.started.elapsed().as_secs(),
+            scopes: self.scopes.iter().map(scope).collect(),
+            sweep: self.sweep,
+        }
+    }
+}

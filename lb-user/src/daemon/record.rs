@@ -1,0 +1,181 @@
+//! The journal's JSON. Entries are written as the API writes them.
+
+use serde::{Deserialize, Serialize};
+
+use super::journal::{Journal, KnownNetNs, KnownScope, ScopeChange};
+use crate::api::wire;
+use crate::control::{Claims, Patch};
+use crate::model::ScopeId;
+use crate::net::HopId;
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct FileRecord {
+    pub(super) version: u32,
+    pub(super) boot: String,
+    pub(super) next_scope: u32,
+    pub(super) scopes: Vec<ScopeRecord>,
+    pub(super) change: Vec<ChangeRecord>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ScopeRecord {
+    id: u32,
+    netns: KnownNetNs,
+    claims: Vec<ClaimRecord>,
+    hops: Vec<(String, u32)>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ClaimRecord {
+    origin: u32,
+    declared: wire::Declared,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ChangeRecord {
+    scope: u32,
+    before: PatchRecord,
+    after: PatchRecord,
+    claims: Vec<ClaimRecord>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct PatchRecord {
+    /// A service that is there.
+    services: Vec<wire::Service>,
+    /// Keys by which no service is there.
+    absent: Vec<String>,
+    marks: Option<Vec<wire::MarkRule>>,
+    settings: Option<wire::Settings>,
+}
+
+impl FileRecord {
+    pub(super) fn into_journal(self) -> Result<Journal, wire::Error> {
+        let mut journal = Journal { next_scope: self.next_scope, ..Journal::default() };
+        for record in self.scopes {
+            let id = ScopeId::new(record.id)?;
+            let hops = record
+                .hops
+                .into_iter()
+                // A hop that cannot be read gets another id, which costs its connections a moment's detour.
+                .filter_map(|(key, id)| Some((key.parse().ok()?, HopId(id))))
+                .collect();
+            let scope = KnownScope { netns: record.netns, claims: read_claims(record.claims)?, hops };
+            journal.scopes.insert(id, scope);
+        }
+        for record in self.change {
+            journal.change.push(ScopeChange {
+                scope: ScopeId::new(record.scope)?,
+                before: record.before.read()?,
+                after: record.after.read()?,
+                claims: read_claims(record.claims)?,
+            });
+        }
+        Ok(journal)
+    }
+}
+
+impl ScopeRecord {
+    pub(super) fn new(id: ScopeId, scope: &KnownScope) -> Self {
+        Self {
+            id: id.get(),
+            netns: scope.netns.clone(),
+            claims: write_claims(&scope.claims),
+            hops: scope.hops.iter().map(|(key, id)| (key.to_string(), id.0)).collect(),
+        }
+    }
+}
+
+impl From<&ScopeChange> for ChangeRecord {
+    fn from(change: &ScopeChange) -> Self {
+        Self {
+            scope: change.scope.get(),
+            before: PatchRecord::new(&change.before),
+            after: PatchRecord::new(&change.after),
+            claims: write_claims(&change.claims),
+        }
+    }
+}
+
+impl PatchRecord {
+    fn new(patch: &Patch) -> Self {
+        let absent = patch.services.iter().filter(|(_, service)| service.is_none());
+        Self {
+            services: patch.services.values().flatten().map(wire::Service::from).collect(),
+            absent: absent.map(|(key, _)| key.to_string()).collect(),
+            marks: patch.marks.as_ref().map(|rules| rules.iter().map(wire::MarkRule::from).collect()),
+            settings: patch.settings.as_ref().map(wire::Settings::from),
+        }
+    }
+
+    fn read(self) -> Result<Patch, wire::Error> {
+        let mut patch = Patch::default();
+        for key in self.absent {
+            patch.services.insert(key.parse()?, None);
+        }
+        for service in self.services {
+            let service: crate::model::Service = service.try_into()?;
+            patch.services.insert(service.key, Some(service));
+        }
+        if let Some(rules) = self.marks {
+            patch.marks = Some(rules.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?);
+        }
+        patch.settings = self.settings.map(TryInto::try_into).transpose()?;
+        Ok(patch)
+    }
+}
+
+fn write_claims(claims: &Claims) -> Vec<ClaimRecord> {
+    let record = |(origin, declared): (&ScopeId, &crate::control::Declared)| ClaimRecord {
+        origin: origin.get(),
+        declared: declared.into(),
+    };
+    claims.files().iter().map(record).collect()
+}
+
+fn read_claims(records: Vec<ClaimRecord>) -> Result<Claims, wire::Error> {
+    let mut claims = Claims::default();
+    for record in records {
+        claims.insert(ScopeId::new(record.origin)?, record.declared.try_into()?);
+    }
+    Ok(claims)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::control::Declared;
+    use crate::control::testing::table_strategy;
+    use crate::control::{Op, diff};
+    use crate::daemon::journal::Store;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn what_is_written_is_read(old in table_strategy(), new in table_strategy()) {
+            let folder = std::env::temp_dir().join(format!("bpvs-journal-{}", std::process::id()));
+            std::fs::create_dir_all(&folder).unwrap();
+            let store = Store::new(&folder);
+            let scope = ScopeId::MIN;
+            let mut claims = Claims::default();
+            claims.insert(scope, Declared { table: old.clone(), has_settings: true });
+            let ops: Vec<Op> = diff(&old, &new);
+            let netns = KnownNetNs { cookie: Some(7), device: 4, inode: 9, label: "lb".into() };
+            let mut journal = Journal { next_scope: 2, ..Journal::default() };
+            let hops = vec![("forward dev 3 via 10.0.0.1".parse().unwrap(), HopId(5))];
+            journal.scopes.insert(scope, KnownScope { netns, claims: claims.clone(), hops });
+            journal.change.push(ScopeChange {
+                scope,
+                before: Patch::touched(&ops, &old),
+                after: Patch::touched(&ops, &new),
+                claims,
+            });
+            store.save(&journal).unwrap();
+            let read = store.load().unwrap();
+            prop_assert_eq!(format!("{read:?}"), format!("{journal:?}"));
+            std::fs::remove_dir_all(&folder).unwrap();
+        }
+    }
+}

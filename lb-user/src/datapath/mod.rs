@@ -1,0 +1,235 @@
+//! The datapath as the rest of the daemon sees it: tables go in, counters and connections come out.
+//!
+//! Only this module knows about BPF. Everything above it works on the trait [`Datapath`], and is tested against the
+//! in-memory one in `fake`.
+
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::control::Op;
+use crate::model::{Protocol, ScopeId, ServiceKey, Table, TableError};
+use crate::net::{Interface, Network};
+
+/// Where the datapath is pinned, and how large its maps are made. Maps that are there already keep their sizes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// The folder for the pins, on a BPF file system.
+    pub bpffs: PathBuf,
+    /// How many connections there is room for.
+    pub connections: u32,
+    /// How many services, in all scopes together.
+    pub services: u32,
+    /// How many servers, in all scopes together.
+    pub servers: u32,
+}
+
+/// Takes up the datapath that is pinned, or makes one.
+///
+/// # Errors
+/// The system refuses, or what is pinned does not fit.
+pub fn open(options: &Options) -> Result<Box<dyn Datapath>, DatapathError> {
+    Err(DatapathError::System {
+        what: format!("open the datapath at {}", options.bpffs.display()),
+        source: io::ErrorKind::Unsupported.into(),
+    })
+}
+
+/// Removes everything that is pinned: programs, links, maps. Nothing happens if there is nothing.
+///
+/// # Errors
+/// The system refuses.
+pub fn remove_all(bpffs: &Path) -> Result<(), DatapathError> {
+    Err(DatapathError::System {
+        what: format!("remove the datapath at {}", bpffs.display()),
+        source: io::ErrorKind::Unsupported.into(),
+    })
+}
+
+/// What the datapath cannot do, and why.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "each variant's message is its documentation")]
+pub enum DatapathError {
+    #[error("scope {0} is not open")]
+    NoSuchScope(ScopeId),
+    #[error("scope {0} is open already")]
+    ScopeExists(ScopeId),
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// No room: `what` (in the plural, as in "servers") is limited to `limit`.
+    #[error("there is no room for more {what}: the limit is {limit}")]
+    Full { what: &'static str, limit: u64, hint: &'static str },
+    /// A system call or a BPF operation failed while doing `what`.
+    #[error("cannot {what}: {source}")]
+    System { what: String, source: io::Error },
+}
+
+impl DatapathError {
+    /// What would be right, where there is more to say than the message does.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Table(error) => error.hint(),
+            Self::Full { hint, .. } => Some((*hint).into()),
+            Self::NoSuchScope(_) | Self::ScopeExists(_) | Self::System { .. } => None,
+        }
+    }
+}
+
+/// Counts of packets that a service or a server has seen; bytes are those of the IP packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Connections made.
+    pub connections: u64,
+    /// Packets from clients.
+    pub in_packets: u64,
+    /// Packets to clients.
+    pub out_packets: u64,
+    /// Bytes from clients.
+    pub in_bytes: u64,
+    /// Bytes to clients.
+    pub out_bytes: u64,
+}
+
+/// The counters of one server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerCounters {
+    /// The server, by its address and port.
+    pub address: SocketAddr,
+    /// Connections in an active state (IPVS's ActiveConn).
+    pub active: u64,
+    /// Connections in another state (IPVS's InActConn).
+    pub inactive: u64,
+    /// What passed.
+    pub counters: Counters,
+}
+
+/// The counters of one service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceCounters {
+    /// The service.
+    pub key: ServiceKey,
+    /// What passed, also through servers that are gone.
+    pub counters: Counters,
+    /// Its servers, in the order of its list.
+    pub servers: Vec<ServerCounters>,
+}
+
+/// One connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connection {
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// The client.
+    pub client: SocketAddr,
+    /// What the client connected to.
+    pub service: SocketAddr,
+    /// The real server that has it.
+    pub server: SocketAddr,
+    /// What the server sees in the client's place, with source NAT.
+    pub source_nat: Option<SocketAddr>,
+    /// IPVS's name of its state, as in `ESTABLISHED`.
+    pub state: &'static str,
+    /// How long until it is forgotten, if nothing more comes.
+    pub expires: Duration,
+}
+
+/// What a sweep did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SweepReport {
+    /// Entries looked at.
+    pub seen: u64,
+    /// Entries deleted.
+    pub deleted: u64,
+}
+
+/// A packet path that can be told what to serve.
+///
+/// There is one writer, the daemon's: no method is called while another runs. An error leaves what was there.
+pub trait Datapath: Send {
+    /// Makes one change whole, or none of it.
+    ///
+    /// # Errors
+    /// It does not fit the table, there is no room, the scope is not open, or the system refuses.
+    fn apply(&mut self, scope: ScopeId, op: &Op) -> Result<(), DatapathError>;
+
+    /// The table as it stands in the maps.
+    ///
+    /// # Errors
+    /// The scope is not open, or the system refuses.
+    fn table(&self, scope: ScopeId) -> Result<Table, DatapathError>;
+
+    /// The counters of all services.
+    ///
+    /// # Errors
+    /// As [`Datapath::table`].
+    fn counters(&self, scope: ScopeId) -> Result<Vec<ServiceCounters>, DatapathError>;
+
+    /// In how many ways packets left, and how often: (reason, packets, bytes).
+    ///
+    /// # Errors
+    /// As [`Datapath::table`].
+    fn reasons(&self, scope: ScopeId) -> Result<Vec<(&'static str, u64, u64)>, DatapathError>;
+
+    /// Shows each connection once, in no order.
+    ///
+    /// # Errors
+    /// As [`Datapath::table`].
+    fn connections(&self, scope: ScopeId, visit: &mut dyn FnMut(Connection)) -> Result<(), DatapathError>;
+
+    /// Makes a scope of this namespace, or takes up the one that is pinned under this id.
+    ///
+    /// # Errors
+    /// The scope is open already, there is no room, or the system refuses.
+    fn open_scope(&mut self, scope: ScopeId, netns: BorrowedFd<'_>) -> Result<(), DatapathError>;
+
+    /// Removes all that there is of a scope, whether it is open or only pinned: programs, services, connections.
+    ///
+    /// # Errors
+    /// The system refuses.
+    fn close_scope(&mut self, scope: ScopeId) -> Result<(), DatapathError>;
+
+    /// Attaches the scope's programs to an interface; nothing happens if they are attached already.
+    ///
+    /// # Errors
+    /// The scope is not open, the interface is gone, or the system refuses.
+    fn attach(&mut self, scope: ScopeId, netns: BorrowedFd<'_>, interface: &Interface) -> Result<(), DatapathError>;
+
+    /// Detaches the scope's programs from the interface with this index; nothing happens if they are not attached.
+    ///
+    /// # Errors
+    /// As [`Datapath::attach`].
+    fn detach(&mut self, scope: ScopeId, netns: BorrowedFd<'_>, ifindex: u32) -> Result<(), DatapathError>;
+
+    /// Puts routes, hops and interfaces in place of those that were there.
+    ///
+    /// # Errors
+    /// The scope is not open, or the system refuses.
+    fn set_network(&mut self, scope: ScopeId, network: &Network) -> Result<(), DatapathError>;
+
+    /// Deletes connections that have expired, looking at no more than `budget` entries; called every second.
+    ///
+    /// # Errors
+    /// The system refuses.
+    fn sweep(&mut self, budget: u64) -> Result<SweepReport, DatapathError>;
+
+    /// The indices of the interfaces to which the scope's programs are attached, also by an earlier daemon.
+    ///
+    /// # Errors
+    /// As [`Datapath::table`].
+    fn attached(&self, scope: ScopeId) -> Result<Vec<u32>, DatapathError>;
+
+    /// The scopes that the maps hold anything of, open or only pinned: those that a daemon before this one left.
+    ///
+    /// # Errors
+    /// The system refuses.
+    fn scopes(&self) -> Result<Vec<ScopeId>, DatapathError>;
+}

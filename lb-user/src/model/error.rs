@@ -1,0 +1,118 @@
+//! What can be wrong with a value, in words for the person who wrote it.
+
+use std::net::IpAddr;
+
+use thiserror::Error;
+
+/// A value that the model refuses. `Display` says what was wrong; [`ModelError::hint`] says what would be right.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "each variant's message is its documentation")]
+pub enum ModelError {
+    #[error("`{0}` is not a service address")]
+    ServiceAddress(String),
+    #[error("`{0}` is not a protocol")]
+    Protocol(String),
+    #[error("`{0}` is not an IP address")]
+    Address(String),
+    #[error("`{0}` is not a port")]
+    Port(String),
+    #[error("port {0} is out of range")]
+    PortRange(u64),
+    #[error("`{0}` is not a server address")]
+    ServerAddress(String),
+    #[error("{0} is not a unicast address")]
+    NotUnicast(IpAddr),
+    #[error("port 0 needs a persistent service, and persistence is not there yet")]
+    PortZeroService,
+    #[error("port 0 does not fit a service with the port {0}")]
+    PortZeroServer(u16),
+    #[error("the server {server} and the service {service} are of different address families")]
+    Family { server: IpAddr, service: String },
+    #[error("the source NAT address {address} and the service {service} are of different address families")]
+    SourceNatFamily { address: IpAddr, service: String },
+    #[error("fwmark 0 cannot be told from a packet without a mark")]
+    ZeroMark,
+    #[error("`{0}` is not a mark")]
+    Mark(String),
+    #[error("mark {mark:#x} has bits outside its mask {mask:#x}")]
+    MarkOutsideMask { mark: u32, mask: u32 },
+    #[error("mask 0 would change no mark")]
+    ZeroMask,
+    #[error("`{0}` is not a scheduler")]
+    Scheduler(String),
+    #[error("scheduler {0} is not there yet")]
+    SchedulerNotYet(String),
+    #[error("`{0}` is not a forwarding method")]
+    Forwarding(String),
+    #[error("forwarding method {0} is not there yet")]
+    ForwardingNotYet(String),
+    #[error("weight {0} is out of range")]
+    Weight(u64),
+    #[error("`{0}` is not a duration")]
+    Duration(String),
+    #[error("timeout {0} is out of range")]
+    Timeout(String),
+    #[error("`{0}` is not an address prefix")]
+    Prefix(String),
+    #[error("{given} has bits set behind its prefix")]
+    PrefixHostBits { given: String, right: String },
+    #[error("`{0}` is not a port range")]
+    PortRangeText(String),
+    #[error("ports need a protocol")]
+    PortsWithoutProtocol,
+    #[error("`{0}` is not an interface name")]
+    InterfaceName(String),
+    #[error("the source {source_prefix} and the destination {destination} are of different address families")]
+    MarkFamily { source_prefix: String, destination: String },
+    #[error("the service {0} has no address to answer for")]
+    AnswerWithoutAddress(String),
+    #[error("scope id {0} is out of range")]
+    ScopeId(u32),
+}
+
+impl ModelError {
+    /// What would be right, where there is more to say than the message does.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::ServiceAddress(_) => {
+                "write protocol, address and port, as in tcp:10.0.0.100:80, or a firewall mark, as in fwmark:256".into()
+            }
+            Self::Protocol(_) => "have: tcp, udp, sctp".into(),
+            Self::Address(_) => "write an address, as in 10.0.0.100; names are not looked up".into(),
+            Self::Port(_) | Self::PortRange(_) => "a port is a number from 1 to 65535".into(),
+            Self::ServerAddress(_) => "write address and port, as in 10.0.1.11:80".into(),
+            Self::NotUnicast(_) => "give an address that one host can own".into(),
+            Self::PortZeroService => {
+                "to serve all ports, set a mark with a mark rule and add a fwmark service for it".into()
+            }
+            Self::PortZeroServer(port) => {
+                format!("give the server's port; leaving it out means {port}")
+            }
+            Self::Family { .. } => "give a server of the service's own address family".into(),
+            Self::SourceNatFamily { .. } => "give an address of the service's own family".into(),
+            Self::ZeroMark => "use a mark from 1 to 4294967295".into(),
+            Self::Mark(_) => {
+                "write a number, as in 256 or 0x100, with a mask if only some bits are to be set: 0x100/0xff00".into()
+            }
+            Self::MarkOutsideMask { mark, mask } => format!("widen the mask, as in {mark:#x}/{:#x}", mask | mark),
+            Self::ZeroMask => "leave the mask out to set the whole mark".into(),
+            Self::Scheduler(_) | Self::SchedulerNotYet(_) => "have: rr, wrr".into(),
+            Self::Forwarding(_) | Self::ForwardingNotYet(_) => "have: masq".into(),
+            Self::Weight(_) => "a weight is a number from 0 to 65535".into(),
+            Self::Duration(_) => "write a number with a unit, as in 90s, 15m, 2h or 1d".into(),
+            Self::Timeout(_) => "a timeout is at least 1s and at most 31d, in whole seconds".into(),
+            Self::Prefix(_) => "write an address with a prefix length, as in 10.0.0.0/24".into(),
+            Self::PrefixHostBits { right, .. } => format!("write {right}"),
+            Self::PortRangeText(_) => "write a port or two with a dash, the lower first, as in 80 or 8000-8099".into(),
+            Self::PortsWithoutProtocol => "say of which protocol: tcp, udp or sctp".into(),
+            Self::InterfaceName(_) => {
+                "an interface name has 1 to 15 characters and neither a space nor a slash".into()
+            }
+            Self::MarkFamily { .. } => "make two rules, one for each family".into(),
+            Self::AnswerWithoutAddress(_) => "leave `answer` out; only a service with an address can have it".into(),
+            Self::ScopeId(_) => "a scope id is a number from 1 to 255".into(),
+        })
+    }
+}

@@ -1,0 +1,242 @@
+//! The command line of `lab`.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::lab::Lab;
+use crate::topology::{director, one_arm, two_nodes};
+use crate::{client, daemon, demo, icmp, serve, signals, state, suite};
+
+/// Throw-away networks for bpvs: the demo, the end-to-end suite, and hosts to try things on.
+#[derive(Parser)]
+#[command(name = "lab", version, max_term_width = 100)]
+struct Options {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show bpvs at work on two nodes joined by an overlay network.
+    Demo {
+        /// Leave the network standing at the end, and say how to enter its hosts.
+        #[arg(long)]
+        keep: bool,
+        /// No colour.
+        #[arg(long)]
+        plain: bool,
+        /// The bpvs program [default: env BPVS, or the one beside this program].
+        #[arg(long, value_name = "PATH")]
+        bpvs: Option<PathBuf>,
+    },
+    /// Run the end-to-end cases, each on a network of its own.
+    Test {
+        /// Also run the cases that take long.
+        #[arg(long)]
+        long: bool,
+        /// Run only cases whose name contains this.
+        #[arg(long, value_name = "TEXT")]
+        filter: Option<String>,
+        /// Only list the cases and what each would catch.
+        #[arg(long)]
+        list: bool,
+        /// Leave the network of a case that fails standing.
+        #[arg(long)]
+        keep: bool,
+        /// The bpvs program [default: env BPVS, or the one beside this program].
+        #[arg(long, value_name = "PATH")]
+        bpvs: Option<PathBuf>,
+    },
+    /// Build a network with its servers and leave it standing, to try things by hand.
+    Up {
+        /// Which network.
+        topology: Topology,
+        /// How many real servers or tasks.
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=50))]
+        servers: u8,
+    },
+    /// Take away what runs that have ended have left standing.
+    Clean,
+    /// Be a small real server, until SIGTERM.
+    Serve(serve::Options),
+    /// Fetch a page over HTTP, from where this is run.
+    Get {
+        /// ADDRESS:PORT or ADDRESS:PORT/PATH.
+        target: String,
+    },
+    /// Send a datagram from where this is run, and show the answer.
+    Udp {
+        /// ADDRESS:PORT.
+        target: SocketAddrV4,
+        /// What to send.
+        #[arg(default_value = "hello")]
+        text: String,
+    },
+    /// Ping an address once, from where this is run.
+    Ping {
+        /// The address.
+        target: Ipv4Addr,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Topology {
+    /// A director between a client and real servers.
+    Director,
+    /// A director on the segment of client and servers.
+    OneArm,
+    /// Two nodes of a Swarm.
+    TwoNodes,
+}
+
+/// Runs the program: exit status 0 for success, 1 for failure, 2 for wrong use.
+pub fn main() -> ExitCode {
+    let options = Options::parse();
+    match run(options.command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Demo { keep, plain, bpvs } => {
+            prepare()?;
+            demo::run(&daemon::find_bpvs(bpvs)?, keep, plain)?;
+        }
+        Command::Test {
+            long,
+            filter,
+            list,
+            keep,
+            bpvs,
+        } => {
+            let choice = suite::Choice { long, filter, keep };
+            if list {
+                suite::list(&choice);
+                return Ok(ExitCode::SUCCESS);
+            }
+            prepare()?;
+            if !suite::run(bpvs.as_ref(), &choice)? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        Command::Up { topology, servers } => {
+            prepare()?;
+            up(topology, servers)?;
+        }
+        Command::Clean => clean()?,
+        Command::Serve(options) => serve::serve(&options)?,
+        Command::Get { target } => {
+            let (address, path) = target
+                .trim_start_matches("http://")
+                .split_once('/')
+                .unwrap_or((&target, ""));
+            let address = address
+                .trim_start_matches("http://")
+                .parse()
+                .with_context(|| format!("{address:?} is not ADDRESS:PORT"))?;
+            println!("{}", client::get_here(address, &format!("/{path}"))?);
+        }
+        Command::Udp { target, text } => println!("{}", client::ask_udp_here(target, &text)?),
+        Command::Ping { target } => match icmp::ping_here(target, client::PATIENCE)? {
+            Some(took) => println!(
+                "answer from {target} after {:.2} ms",
+                took.as_secs_f64() * 1000.0
+            ),
+            None => bail!(
+                "no answer from {target} within {} s",
+                client::PATIENCE.as_secs()
+            ),
+        },
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What every command needs that makes namespaces.
+fn prepare() -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("namespaces, mounts and eBPF programs need root");
+    }
+    signals::install()
+}
+
+fn up(topology: Topology, servers: u8) -> Result<()> {
+    let start = Instant::now();
+    let lab = Lab::new()?;
+    lab.keep();
+    // What is built is let go at the end of each arm; that the lab is kept is what keeps it.
+    match topology {
+        Topology::Director => drop(director::Director::build(
+            &lab,
+            &director::Options {
+                servers,
+                ..Default::default()
+            },
+        )?),
+        Topology::OneArm => drop(one_arm::OneArm::build(&lab, servers)?),
+        Topology::TwoNodes => {
+            let mut nodes = two_nodes::TwoNodes::build(&lab)?;
+            let places: Vec<usize> = (0..servers).map(|number| usize::from(number % 2)).collect();
+            nodes.add_tasks(&places)?;
+        }
+    }
+    eprintln!(
+        "built in {:.2} s; take it away with: lab clean",
+        start.elapsed().as_secs_f32()
+    );
+    print!("{}", how_to_enter(&lab));
+    Ok(())
+}
+
+/// A line for each host: how to get a shell on it.
+pub(crate) fn how_to_enter(lab: &Lab) -> String {
+    let width = lab
+        .all_hosts()
+        .iter()
+        .map(|host| host.name().len())
+        .max()
+        .unwrap_or(0);
+    lab.all_hosts()
+        .iter()
+        .map(|host| {
+            format!(
+                "  {:width$}  ip netns exec {} bash\n",
+                host.name(),
+                host.namespace()
+            )
+        })
+        .collect()
+}
+
+fn clean() -> Result<()> {
+    let mut failed = None;
+    let mut removed = 0;
+    for (name, alive) in state::labs() {
+        if alive {
+            eprintln!("{name}: its run has not ended, left alone");
+            continue;
+        }
+        match state::remove(&name) {
+            Ok(()) => {
+                removed += 1;
+                eprintln!("{name}: removed");
+            }
+            Err(error) => failed = Some(error.context(name)),
+        }
+    }
+    if removed == 0 && failed.is_none() {
+        eprintln!("nothing to clean up");
+    }
+    // The kernel takes the interfaces of a namespace away a moment after its name.
+    std::thread::sleep(Duration::from_millis(if removed > 0 { 100 } else { 0 }));
+    failed.map_or(Ok(()), Err)
+}

@@ -1,0 +1,209 @@
+//! `cargo xtask setup`: what building and testing need, checked by asking for it, and installed
+//! where that is possible.
+
+use std::fmt::Write as _;
+
+use anyhow::{Result, bail};
+
+use crate::{
+    cargo::Cargo,
+    console::note,
+    machine,
+    toolchain::{Compiler, LINKER_LLVM, LINKER_VERSION, Missing, OLDEST_RUSTC, Search},
+};
+
+mod apt;
+mod bpf_linker;
+
+/// Debian's packages with a compiler that carries `core` for BPF.
+const COMPILER: &[&str] = &["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
+
+/// Debian's packages to build bpf-linker, and to run it.
+const LLVM: &[&str] = &["llvm-22-dev", "libllvm22"];
+
+/// Programs that have to be there: name, Debian's packages, what for.
+const PROGRAMS: [(&str, &[&str], &str); 4] = [
+    ("cc", &["gcc", "libc6-dev"], "links every program"),
+    ("ip", &["iproute2"], "looks at the lab's namespaces"),
+    (
+        "ping",
+        &["iputils-ping"],
+        "asks service addresses in demo and tests",
+    ),
+    ("curl", &["curl"], "calls services in demo and tests"),
+];
+
+/// One thing that is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Need {
+    /// What is missing, in a few words.
+    what: String,
+    /// The packages that bring it, on Debian.
+    packages: &'static [&'static str],
+    /// What to do where there is no apt.
+    elsewhere: String,
+    /// What to type once that is done, if that is not all.
+    then: Option<String>,
+}
+
+/// Makes sure that everything is there.
+///
+/// # Errors
+///
+/// When something is missing and cannot be brought; the message says what, and how to get it.
+pub(crate) fn run() -> Result<()> {
+    let search = Search::here(&machine::root());
+    let needs = needs(&search)?;
+    if needs.is_empty() {
+        if let Ok(toolchain) = search.toolchain() {
+            note(&format!(
+                "setup: everything is there; BPF toolchain: {toolchain}"
+            ));
+        }
+        return Ok(());
+    }
+    let has_apt = machine::has_apt(&search);
+    let report = |needs: &[Need], reason| {
+        report(needs, reason, |packages| match has_apt {
+            true => apt::absent(packages).unwrap_or_else(|_| packages.to_vec()),
+            false => packages.to_vec(),
+        })
+    };
+    if !machine::is_root() {
+        bail!("{}", report(&needs, "not root"));
+    }
+    if !has_apt {
+        bail!("{}", report(&needs, "no apt here"));
+    }
+
+    apt::install(&wanted(&needs))?;
+    if let Err(Missing::Linker { .. }) = search.toolchain() {
+        bpf_linker::install(&Cargo::find(&search)?)?;
+    }
+
+    let left = self::needs(&search)?;
+    if !left.is_empty() {
+        bail!(
+            "{}",
+            report(&left, "the packages were installed and did not bring it")
+        );
+    }
+    note("setup: done");
+    Ok(())
+}
+
+/// What is missing on this machine.
+fn needs(search: &Search) -> Result<Vec<Need>> {
+    let mut needs: Vec<Need> = PROGRAMS
+        .iter()
+        .filter(|(program, ..)| !machine::has(search, program))
+        .map(|&(program, packages, why)| Need {
+            what: format!("the program `{program}` ({why})"),
+            packages,
+            elsewhere: format!("install {program} by your system's packages"),
+            then: None,
+        })
+        .collect();
+    match search.toolchain() {
+        Ok(_) => {}
+        Err(Missing::Compiler) => {
+            needs.push(compiler());
+            // Once there is a compiler it will want a linker; said at once, not one after the other.
+            needs.push(linker(None));
+        }
+        Err(Missing::Linker { compiler }) => {
+            // Our linker is built for one LLVM. A newer compiler needs one of its own; where apt
+            // can bring a compiler that fits, that is simpler.
+            if compiler.llvm > LINKER_LLVM {
+                needs.push(self::compiler());
+            }
+            needs.push(linker(Some(&compiler)));
+        }
+        Err(choice @ Missing::Choice { .. }) => bail!("{choice}"),
+    }
+    if Cargo::find(search).is_err() {
+        needs.push(Need {
+            what: format!("rustc {OLDEST_RUSTC} or newer, with its cargo, to build bpvs"),
+            packages: COMPILER,
+            elsewhere: "rustup update stable".to_owned(),
+            then: None,
+        });
+    }
+    Ok(needs)
+}
+
+fn compiler() -> Need {
+    Need {
+        what: format!("a Rust compiler with `core` for BPF, {OLDEST_RUSTC} or newer"),
+        packages: COMPILER,
+        elsewhere: "rustup toolchain install nightly --component rust-src".to_owned(),
+        then: None,
+    }
+}
+
+fn linker(compiler: Option<&Compiler>) -> Need {
+    let newer = compiler
+        .map(|compiler| compiler.llvm)
+        .filter(|&llvm| llvm > LINKER_LLVM);
+    let (elsewhere, then) = match newer {
+        None => (
+            format!("install LLVM {LINKER_LLVM} with its development files"),
+            Some(bpf_linker::command_line(&machine::root())),
+        ),
+        Some(llvm) => (
+            format!("put a bpf-linker that was built with LLVM {llvm} or newer on PATH"),
+            None,
+        ),
+    };
+    Need {
+        what: format!("bpf-linker {LINKER_VERSION}, working"),
+        packages: LLVM,
+        elsewhere,
+        then,
+    }
+}
+
+/// Each package once.
+fn wanted(needs: &[Need]) -> Vec<&'static str> {
+    let mut packages: Vec<_> = needs
+        .iter()
+        .flat_map(|need| need.packages)
+        .copied()
+        .collect();
+    packages.sort_unstable();
+    packages.dedup();
+    packages
+}
+
+/// What is missing and how to get it; `absent` tells which of a need's packages are.
+fn report(
+    needs: &[Need],
+    reason: &str,
+    absent: impl Fn(&[&'static str]) -> Vec<&'static str>,
+) -> String {
+    let mut text = match needs.len() {
+        1 => format!("1 thing is missing, and was not installed ({reason}):\n"),
+        many => format!("{many} things are missing, and were not installed ({reason}):\n"),
+    };
+    for need in needs {
+        let packages = absent(need.packages);
+        // Writing to a string does not fail.
+        let _ = write!(text, "\n  {}\n", need.what);
+        if !packages.is_empty() {
+            let _ = writeln!(
+                text,
+                "      Debian:     apt-get install {}",
+                packages.join(" ")
+            );
+            let _ = writeln!(text, "      elsewhere:  {}", need.elsewhere);
+        }
+        if let Some(then) = &need.then {
+            let _ = writeln!(text, "      then:       {then}");
+        }
+    }
+    text.push_str("\nhint: on Debian, as root, `cargo xtask setup` does all of it");
+    text
+}
+
+#[cfg(test)]
+mod tests;
