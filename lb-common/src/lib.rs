@@ -12,6 +12,9 @@
 #![no_std]
 #![deny(unsafe_code)]
 
+#[cfg(feature = "host")]
+extern crate std;
+
 pub mod abi;
 pub mod arp;
 pub mod checksum;
@@ -19,6 +22,8 @@ pub mod classify;
 pub mod conn;
 pub mod emit;
 pub mod family;
+#[cfg(feature = "host")]
+pub mod host;
 pub mod icmp;
 pub mod link;
 pub mod packet;

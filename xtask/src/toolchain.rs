@@ -260,7 +260,7 @@ impl Search {
     }
 
     /// Every bpf-linker that starts: the workspace's own, then that on `PATH`.
-    fn linkers(&self) -> Vec<Linker> {
+    pub(crate) fn linkers(&self) -> Vec<Linker> {
         let own = Linker {
             path: self.tools.join("bpf-linker"),
             llvm: Some(LINKER_LLVM),

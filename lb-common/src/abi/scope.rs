@@ -12,6 +12,9 @@ pub struct Scope {
     /// Ticks for each state of `conn::state`; TCP's in IPVS's order, then UDP's. A power of two, so that a mask bounds
     /// the index.
     pub timeouts: [u32; 16],
+    /// The settable timeouts in the seconds that were asked for: TCP established, TCP closing, UDP. The datapath does not
+    /// look at them.
+    pub seconds: [u32; 3],
     /// `SCOPE_…` flags.
     pub flags: u32,
     /// How many of `shapes` are in use.

@@ -72,10 +72,12 @@ pub struct Service {
     pub tcp_timeout: Shared<u32>,
     /// Ticks after which an idle UDP connection expires; 0: the scope's setting.
     pub udp_timeout: Shared<u32>,
-    /// The service port; 0 for fwmark and port-0 services.
-    pub port: Shared<Be16>,
+    /// `tcp_timeout` in the seconds that were asked for; the datapath does not look at it.
+    pub tcp_seconds: Shared<u32>,
+    /// `udp_timeout` in seconds, likewise.
+    pub udp_seconds: Shared<u32>,
     /// Zero.
-    pub pad2: [u16; 7],
+    pub pad2: [u32; 2],
 }
 
 /// Where a list scheduler stands.

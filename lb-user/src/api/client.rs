@@ -51,8 +51,13 @@ impl ClientError {
         match self {
             Self::Refused(error) => error.hint.clone(),
             Self::Permission(_) => Some("run it as root".into()),
-            Self::Answer(_) => Some("client and daemon may be of different versions; see `bpvs status`".into()),
-            Self::NoDaemon(_) | Self::TooManyScopes(_) | Self::Io(_) | Self::Http(_) => None,
+            Self::Answer(_) => {
+                Some("client and daemon may be of different versions; see `bpvs status`".into())
+            }
+            Self::Http(_) => {
+                Some("if the daemon has died: `bpvs run` finishes what it had begun, `bpvs list` shows it".into())
+            }
+            Self::NoDaemon(_) | Self::TooManyScopes(_) | Self::Io(_) => None,
         }
     }
 }
@@ -72,18 +77,27 @@ impl Client {
         if namespaces.len() > MAX_DESCRIPTORS {
             return Err(ClientError::TooManyScopes(namespaces.len()));
         }
-        let stream = std::os::unix::net::UnixStream::connect(socket).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NoDaemon(socket.into()),
-            io::ErrorKind::PermissionDenied => ClientError::Permission(socket.into()),
-            _ => ClientError::Io(error),
-        })?;
+        let stream =
+            std::os::unix::net::UnixStream::connect(socket).map_err(|error| {
+                match error.kind() {
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                        ClientError::NoDaemon(socket.into())
+                    }
+                    io::ErrorKind::PermissionDenied => ClientError::Permission(socket.into()),
+                    _ => ClientError::Io(error),
+                }
+            })?;
         if !namespaces.is_empty() {
-            let descriptors: Vec<_> = namespaces.iter().map(|namespace| namespace.as_fd()).collect();
+            let descriptors: Vec<_> = namespaces
+                .iter()
+                .map(|namespace| namespace.as_fd())
+                .collect();
             greet(&stream, &descriptors)?;
         }
         stream.set_nonblocking(true)?;
         let stream = UnixStream::from_std(stream)?;
-        let (requests, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let (requests, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         // Its errors come out of the requests, too.
         tokio::spawn(connection);
         Ok(Self { requests })
@@ -102,8 +116,15 @@ impl Client {
     ///
     /// # Errors
     /// The daemon refuses, or is gone.
-    pub async fn change(&mut self, method: Method, path: &str, body: &impl Serialize) -> Result<(), ClientError> {
-        self.send(method, path, serde_json::to_vec(body)?.into()).await.map(drop)
+    pub async fn change(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<(), ClientError> {
+        self.send(method, path, serde_json::to_vec(body)?.into())
+            .await
+            .map(drop)
     }
 
     /// Asks for a change without a body.
@@ -118,18 +139,33 @@ impl Client {
     ///
     /// # Errors
     /// The daemon refuses, or is gone.
-    pub async fn apply(&mut self, apply: &wire::Apply) -> Result<Vec<wire::ScopeChanges>, ClientError> {
-        let body = self.send(Method::POST, "/v1/apply", serde_json::to_vec(apply)?.into()).await?;
+    pub async fn apply(
+        &mut self,
+        apply: &wire::Apply,
+    ) -> Result<Vec<wire::ScopeChanges>, ClientError> {
+        let body = self
+            .send(Method::POST, "/v1/apply", serde_json::to_vec(apply)?.into())
+            .await?;
         Ok(serde_json::from_slice(&body)?)
     }
 
-    async fn send(&mut self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
+    async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Bytes, ClientError> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
-        *request.uri_mut() = path.parse().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        *request.uri_mut() = path
+            .parse()
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let headers = request.headers_mut();
         headers.insert("host", hyper::header::HeaderValue::from_static("bpvs"));
-        headers.insert("content-type", hyper::header::HeaderValue::from_static("application/json"));
+        headers.insert(
+            "content-type",
+            hyper::header::HeaderValue::from_static("application/json"),
+        );
         self.requests.ready().await?;
         let response = self.requests.send_request(request).await?;
         let status = response.status();
@@ -139,9 +175,10 @@ impl Client {
         }
         Err(match serde_json::from_slice::<wire::Error>(&body) {
             Ok(error) => ClientError::Refused(error),
-            Err(_) => {
-                ClientError::Refused(wire::Error { error: format!("the daemon answered {status}"), hint: None })
-            }
+            Err(_) => ClientError::Refused(wire::Error {
+                error: format!("the daemon answered {status}"),
+                hint: None,
+            }),
         })
     }
 }

@@ -15,12 +15,21 @@ const GREETING: u8 = 0;
 pub(super) const MAX_DESCRIPTORS: usize = 253;
 
 /// Sends the greeting with the descriptors, of which there must be at least one.
-pub(super) fn greet(stream: &std::os::unix::net::UnixStream, namespaces: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub(super) fn greet(
+    stream: &std::os::unix::net::UnixStream,
+    namespaces: &[BorrowedFd<'_>],
+) -> io::Result<()> {
     let descriptors: Vec<RawFd> = namespaces.iter().map(AsRawFd::as_raw_fd).collect();
     let bytes = [GREETING];
     let data = [IoSlice::new(&bytes)];
     let control = [ControlMessage::ScmRights(&descriptors)];
-    sendmsg::<()>(stream.as_raw_fd(), &data, &control, MsgFlags::MSG_NOSIGNAL, None)?;
+    sendmsg::<()>(
+        stream.as_raw_fd(),
+        &data,
+        &control,
+        MsgFlags::MSG_NOSIGNAL,
+        None,
+    )?;
     Ok(())
 }
 
@@ -29,13 +38,20 @@ pub(super) async fn greeted(stream: &UnixStream) -> io::Result<Option<Vec<OwnedF
     let mut first = [0; 1];
     let peeked = stream
         .async_io(Interest::READABLE, || {
-            Ok(recv(stream.as_raw_fd(), &mut first, MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT)?)
+            Ok(recv(
+                stream.as_raw_fd(),
+                &mut first,
+                MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT,
+            )?)
         })
         .await?;
     if peeked == 0 || first[0] != GREETING {
         return Ok(None);
     }
-    stream.async_io(Interest::READABLE, || receive(stream.as_raw_fd())).await.map(Some)
+    stream
+        .async_io(Interest::READABLE, || receive(stream.as_raw_fd()))
+        .await
+        .map(Some)
 }
 
 fn receive(socket: RawFd) -> io::Result<Vec<OwnedFd>> {

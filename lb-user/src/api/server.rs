@@ -65,7 +65,8 @@ async fn connection(stream: UnixStream, router: Router) {
         request.extensions_mut().insert(caller.clone());
         router.clone().oneshot(request)
     });
-    let served = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    let served =
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     if let Err(error) = served.await {
         debug!("a connection ended: {error}");
     }
@@ -74,9 +75,10 @@ async fn connection(stream: UnixStream, router: Router) {
 /// Finds out for whom a connection is.
 async fn caller(stream: &UnixStream) -> io::Result<Caller> {
     let namespaces = match greeted(stream).await? {
-        Some(descriptors) if descriptors.is_empty() => {
-            Err("the connection began with a zero byte, and no namespace's descriptor came with it".to_owned())
-        }
+        Some(descriptors) if descriptors.is_empty() => Err(
+            "the connection began with a zero byte, and no namespace's descriptor came with it"
+                .to_owned(),
+        ),
         Some(descriptors) => descriptors
             .into_iter()
             .map(NetNs::from_fd)
@@ -84,16 +86,23 @@ async fn caller(stream: &UnixStream) -> io::Result<Caller> {
             .map_err(|error| error.to_string()),
         None => peer_namespace(stream).map(|namespace| vec![namespace]),
     };
-    Ok(Caller { namespaces: namespaces.map(Arc::new) })
+    Ok(Caller {
+        namespaces: namespaces.map(Arc::new),
+    })
 }
 
 fn peer_namespace(stream: &UnixStream) -> Result<NetNs, String> {
-    let pid = stream.peer_cred().map_err(|error| format!("the peer's process is not known: {error}"))?.pid();
+    let pid = stream
+        .peer_cred()
+        .map_err(|error| format!("the peer's process is not known: {error}"))?
+        .pid();
     match pid.and_then(|pid| u32::try_from(pid).ok()) {
         Some(pid) if pid != 0 => NetNs::of_pid(pid).map_err(|error| error.to_string()),
-        _ => Err("the peer's network namespace is not known: its process is in another pid namespace; \
+        _ => Err(
+            "the peer's network namespace is not known: its process is in another pid namespace; \
                   use `bpvs`, which passes the namespace itself"
-            .to_owned()),
+                .to_owned(),
+        ),
     }
 }
 
@@ -104,14 +113,21 @@ fn router(handle: Handle) -> Router {
         .route("/v1/connections", get(connections))
         .route("/v1/stats", get(stats))
         .route("/v1/services", post(add_service))
-        .route("/v1/services/{key}", patch(edit_service).delete(remove_service))
+        .route(
+            "/v1/services/{key}",
+            patch(edit_service).delete(remove_service),
+        )
         .route("/v1/services/{key}/servers", post(add_server))
-        .route("/v1/services/{key}/servers/{address}", patch(edit_server).delete(remove_server))
+        .route(
+            "/v1/services/{key}/servers/{address}",
+            patch(edit_server).delete(remove_server),
+        )
         .route("/v1/marks", post(add_mark).delete(remove_mark))
         .route("/v1/apply", post(apply))
         .route("/v1/down", post(down))
         .fallback(async || {
-            Failure::new(FailureKind::Missing, "there is no such path in this API").hint("paths begin with /v1")
+            Failure::new(FailureKind::Missing, "there is no such path in this API")
+                .hint("paths begin with /v1")
         })
         .method_not_allowed_fallback(async || {
             Failure::new(FailureKind::Method, "the path does not take this method")
@@ -130,7 +146,14 @@ impl IntoResponse for Failure {
             FailureKind::Full => StatusCode::INSUFFICIENT_STORAGE,
             FailureKind::System => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        (status, Json(wire::Error { error: self.message, hint: self.hint })).into_response()
+        (
+            status,
+            Json(wire::Error {
+                error: self.message,
+                hint: self.hint,
+            }),
+        )
+            .into_response()
     }
 }
 
@@ -143,11 +166,17 @@ impl Caller {
     }
 
     fn descriptor(&self, index: usize) -> Result<NetNs, Failure> {
-        let namespaces = self.namespaces.as_ref().map_err(|error| Failure::new(FailureKind::Invalid, error.clone()))?;
+        let namespaces = self
+            .namespaces
+            .as_ref()
+            .map_err(|error| Failure::new(FailureKind::Invalid, error.clone()))?;
         let namespace = namespaces.get(index).ok_or_else(|| {
             Failure::new(
                 FailureKind::Invalid,
-                format!("descriptor {index} was not passed: the connection began with {}", namespaces.len()),
+                format!(
+                    "descriptor {index} was not passed: the connection began with {}",
+                    namespaces.len()
+                ),
             )
         })?;
         Ok(namespace.try_clone()?)
@@ -156,8 +185,12 @@ impl Caller {
 
 /// A body as JSON; what is wrong with it in the API's own words.
 fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Failure> {
-    serde_json::from_slice(bytes)
-        .map_err(|error| Failure::new(FailureKind::Invalid, format!("the request's body cannot be read: {error}")))
+    serde_json::from_slice(bytes).map_err(|error| {
+        Failure::new(
+            FailureKind::Invalid,
+            format!("the request's body cannot be read: {error}"),
+        )
+    })
 }
 
 fn invalid(error: &ModelError) -> Failure {
@@ -188,7 +221,14 @@ fn json(value: &impl Serialize) -> Response {
 }
 
 async fn command(handle: &Handle, caller: &Caller, command: Command) -> Answer {
-    read(handle, Request::Command { netns: caller.here()?, command }).await
+    read(
+        handle,
+        Request::Command {
+            netns: caller.here()?,
+            command,
+        },
+    )
+    .await
 }
 
 async fn status(State(handle): State<Handle>) -> Answer {
@@ -196,19 +236,43 @@ async fn status(State(handle): State<Handle>) -> Answer {
 }
 
 async fn table(State(handle): State<Handle>, Extension(caller): Extension<Caller>) -> Answer {
-    read(&handle, Request::Listing { netns: caller.here()? }).await
+    read(
+        &handle,
+        Request::Listing {
+            netns: caller.here()?,
+        },
+    )
+    .await
 }
 
 async fn connections(State(handle): State<Handle>, Extension(caller): Extension<Caller>) -> Answer {
-    read(&handle, Request::Connections { netns: caller.here()? }).await
+    read(
+        &handle,
+        Request::Connections {
+            netns: caller.here()?,
+        },
+    )
+    .await
 }
 
 async fn stats(State(handle): State<Handle>, Extension(caller): Extension<Caller>) -> Answer {
-    read(&handle, Request::Stats { netns: caller.here()? }).await
+    read(
+        &handle,
+        Request::Stats {
+            netns: caller.here()?,
+        },
+    )
+    .await
 }
 
-async fn add_service(State(handle): State<Handle>, Extension(caller): Extension<Caller>, bytes: Bytes) -> Answer {
-    let service = body::<wire::Service>(&bytes)?.try_into().map_err(|error| invalid(&error))?;
+async fn add_service(
+    State(handle): State<Handle>,
+    Extension(caller): Extension<Caller>,
+    bytes: Bytes,
+) -> Answer {
+    let service = body::<wire::Service>(&bytes)?
+        .try_into()
+        .map_err(|error| invalid(&error))?;
     command(&handle, &caller, Command::AddService(service)).await
 }
 
@@ -218,8 +282,18 @@ async fn edit_service(
     Path(service): Path<String>,
     bytes: Bytes,
 ) -> Answer {
-    let edit = body::<wire::ServiceEdit>(&bytes)?.try_into().map_err(|error| invalid(&error))?;
-    command(&handle, &caller, Command::EditService { key: key(&service)?, edit }).await
+    let edit = body::<wire::ServiceEdit>(&bytes)?
+        .try_into()
+        .map_err(|error| invalid(&error))?;
+    command(
+        &handle,
+        &caller,
+        Command::EditService {
+            key: key(&service)?,
+            edit,
+        },
+    )
+    .await
 }
 
 async fn remove_service(
@@ -237,7 +311,9 @@ async fn add_server(
     bytes: Bytes,
 ) -> Answer {
     let service = key(&service)?;
-    let server = body::<wire::Server>(&bytes)?.of(&service).map_err(|error| invalid(&error))?;
+    let server = body::<wire::Server>(&bytes)?
+        .of(&service)
+        .map_err(|error| invalid(&error))?;
     command(&handle, &caller, Command::AddServer { service, server }).await
 }
 
@@ -250,8 +326,23 @@ async fn edit_server(
     let service = key(&service)?;
     let address = Server::parse_socket(&address, &service).map_err(|error| invalid(&error))?;
     let edit = body::<wire::ServerEdit>(&bytes)?;
-    let method = edit.method.as_deref().map(str::parse).transpose().map_err(|error| invalid(&error))?;
-    command(&handle, &caller, Command::EditServer { service, address, weight: edit.weight, method }).await
+    let method = edit
+        .method
+        .as_deref()
+        .map(str::parse)
+        .transpose()
+        .map_err(|error| invalid(&error))?;
+    command(
+        &handle,
+        &caller,
+        Command::EditServer {
+            service,
+            address,
+            weight: edit.weight,
+            method,
+        },
+    )
+    .await
 }
 
 async fn remove_server(
@@ -264,23 +355,50 @@ async fn remove_server(
     command(&handle, &caller, Command::RemoveServer { service, address }).await
 }
 
-async fn add_mark(State(handle): State<Handle>, Extension(caller): Extension<Caller>, bytes: Bytes) -> Answer {
-    let rule = body::<wire::MarkRule>(&bytes)?.try_into().map_err(|error| invalid(&error))?;
+async fn add_mark(
+    State(handle): State<Handle>,
+    Extension(caller): Extension<Caller>,
+    bytes: Bytes,
+) -> Answer {
+    let rule = body::<wire::MarkRule>(&bytes)?
+        .try_into()
+        .map_err(|error| invalid(&error))?;
     command(&handle, &caller, Command::AddMark(rule)).await
 }
 
-async fn remove_mark(State(handle): State<Handle>, Extension(caller): Extension<Caller>, bytes: Bytes) -> Answer {
-    let rule = body::<wire::MarkRule>(&bytes)?.try_into().map_err(|error| invalid(&error))?;
+async fn remove_mark(
+    State(handle): State<Handle>,
+    Extension(caller): Extension<Caller>,
+    bytes: Bytes,
+) -> Answer {
+    let rule = body::<wire::MarkRule>(&bytes)?
+        .try_into()
+        .map_err(|error| invalid(&error))?;
     command(&handle, &caller, Command::RemoveMark(rule)).await
 }
 
-async fn apply(State(handle): State<Handle>, Extension(caller): Extension<Caller>, bytes: Bytes) -> Answer {
-    let wire::Apply { here, scopes, dry_run } = body(&bytes)?;
+async fn apply(
+    State(handle): State<Handle>,
+    Extension(caller): Extension<Caller>,
+    bytes: Bytes,
+) -> Answer {
+    let wire::Apply {
+        here,
+        scopes,
+        dry_run,
+    } = body(&bytes)?;
     let declared = |wire: wire::Declared| {
-        wire.try_into()
-            .map_err(|error: wire::Error| Failure { kind: FailureKind::Invalid, message: error.error, hint: error.hint })
+        wire.try_into().map_err(|error: wire::Error| Failure {
+            kind: FailureKind::Invalid,
+            message: error.error,
+            hint: error.hint,
+        })
     };
-    let mut wanted = vec![ApplyScope { name: None, netns: caller.here()?, declared: declared(here)? }];
+    let mut wanted = vec![ApplyScope {
+        name: None,
+        netns: caller.here()?,
+        declared: declared(here)?,
+    }];
     for scope in scopes {
         wanted.push(ApplyScope {
             netns: caller.descriptor(scope.descriptor)?,
@@ -288,7 +406,14 @@ async fn apply(State(handle): State<Handle>, Extension(caller): Extension<Caller
             declared: declared(scope.declared)?,
         });
     }
-    read(&handle, Request::Apply { scopes: wanted, dry_run }).await
+    read(
+        &handle,
+        Request::Apply {
+            scopes: wanted,
+            dry_run,
+        },
+    )
+    .await
 }
 
 async fn down(State(handle): State<Handle>) -> Answer {

@@ -10,7 +10,11 @@ use crate::api::wire;
 use crate::config;
 use crate::net::NetNs;
 
-pub(super) async fn apply(context: &Context, args: &ApplyArgs, output: &mut Output) -> Result<(), CliError> {
+pub(super) async fn apply(
+    context: &Context,
+    args: &ApplyArgs,
+    output: &mut Output,
+) -> Result<(), CliError> {
     let config = config::load(&args.file)?;
     let mut namespaces = vec![context.namespace()?];
     let mut scopes = Vec::new();
@@ -23,9 +27,16 @@ pub(super) async fn apply(context: &Context, args: &ApplyArgs, output: &mut Outp
         });
         namespaces.push(netns);
     }
-    let request = wire::Apply { here: (&config.here).into(), scopes, dry_run: args.dry_run };
+    let request = wire::Apply {
+        here: (&config.here).into(),
+        scopes,
+        dry_run: args.dry_run,
+    };
     let passed: Vec<&NetNs> = namespaces.iter().collect();
-    let changes = Client::connect(&context.socket(), &passed).await?.apply(&request).await?;
+    let changes = Client::connect(&context.socket(), &passed)
+        .await?
+        .apply(&request)
+        .await?;
     if changes.is_empty() {
         // It is no data: whoever reads stdout finds nothing, which is right.
         let _ = writeln!(io::stderr(), "nothing to change");

@@ -7,8 +7,8 @@ use clap::{Args, Parser, Subcommand, value_parser};
 use ipnet::IpNet;
 
 use crate::model::{
-    ForwardingMethod, MAX_WEIGHT, MarkRule, MarkValue, ModelError, Protocol, Scheduler, ServiceKey, SourceNat,
-    check_timeout, parse_duration, parse_prefix,
+    ForwardingMethod, MAX_WEIGHT, MarkRule, MarkValue, ModelError, Protocol, Scheduler, ServiceKey,
+    SourceNat, check_timeout, parse_duration, parse_prefix,
 };
 
 /// Virtual services in eBPF: what IPVS does, on kernels without it.
@@ -19,11 +19,24 @@ use crate::model::{
 #[command(name = "bpvs", version, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {
     /// Where the daemon's socket and journal are
-    #[arg(long, value_name = "DIR", env = "BPVS_RUN_DIR", default_value = "/run/bpvs", global = true)]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "BPVS_RUN_DIR",
+        hide_env_values = true,
+        help_heading = "Options of every command",
+        default_value = "/run/bpvs",
+        global = true
+    )]
     pub run_dir: PathBuf,
 
     /// Act on this network namespace: a name under /run/netns, or a path
-    #[arg(long, value_name = "NAME|PATH", global = true)]
+    #[arg(
+        long,
+        value_name = "NAME|PATH",
+        global = true,
+        help_heading = "Options of every command"
+    )]
     pub netns: Option<String>,
 
     /// What to do
@@ -125,7 +138,13 @@ pub struct RunArgs {
 #[derive(Debug, Args)]
 pub struct BpffsArgs {
     /// Folder on a BPF file system for programs and maps
-    #[arg(long, value_name = "DIR", env = "BPVS_BPFFS", default_value = "/sys/fs/bpf/bpvs")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "BPVS_BPFFS",
+        hide_env_values = true,
+        default_value = "/sys/fs/bpf/bpvs"
+    )]
     pub bpffs: PathBuf,
 }
 
@@ -383,6 +402,9 @@ fn source_nat(text: &str) -> Result<SourceNat, String> {
     match text {
         "off" => Ok(SourceNat::Off),
         "interface" => Ok(SourceNat::Interface),
-        _ => text.parse().map(SourceNat::Address).map_err(|_| said(ModelError::Address(text.into()))),
+        _ => text
+            .parse()
+            .map(SourceNat::Address)
+            .map_err(|_| said(ModelError::Address(text.into()))),
     }
 }

@@ -1,8 +1,8 @@
 //! `bpvs check`.
 
+use super::CliError;
 use super::args::CheckArgs;
 use super::output::Output;
-use super::CliError;
 use crate::config;
 use crate::control::Declared;
 
@@ -10,14 +10,24 @@ pub(super) fn check(args: &CheckArgs, output: &mut Output) -> Result<(), CliErro
     let config = config::load(&args.file)?;
     let mut text = format!("{}: right: {}\n", args.file.display(), counts(&config.here));
     for scope in &config.scopes {
-        text.push_str(&format!("  scope {}: {}\n", scope.netns, counts(&scope.declared)));
+        text.push_str(&format!(
+            "  scope {}: {}\n",
+            scope.netns,
+            counts(&scope.declared)
+        ));
     }
     output.text(&text)
 }
 
 fn counts(declared: &Declared) -> String {
-    let servers: usize = declared.table.services().map(|service| service.servers.len()).sum();
-    let count = |number: usize, noun: &str| format!("{number} {noun}{}", if number == 1 { "" } else { "s" });
+    let servers: usize = declared
+        .table
+        .services()
+        .map(|service| service.servers.len())
+        .sum();
+    let count = |number: usize, noun: &str| {
+        format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+    };
     format!(
         "{}, {}, {}",
         count(declared.table.services().len(), "service"),

@@ -5,7 +5,11 @@ use super::table::trimmed;
 use super::{CliError, Context};
 use crate::api::wire;
 
-pub(super) async fn conns(context: &Context, json: bool, output: &mut Output) -> Result<(), CliError> {
+pub(super) async fn conns(
+    context: &Context,
+    json: bool,
+    output: &mut Output,
+) -> Result<(), CliError> {
     let connections: Vec<wire::Connection> = context.client().await?.get("/v1/connections").await?;
     if json {
         return output.json(&connections);
@@ -20,7 +24,11 @@ pub(super) fn rendered(connections: &[wire::Connection]) -> String {
         "state", "source", "virtual", "destination", "source-nat"
     );
     for connection in connections {
-        let expire = format!("{:02}:{:02}", connection.expires / 60, connection.expires % 60);
+        let expire = format!(
+            "{:02}:{:02}",
+            connection.expires / 60,
+            connection.expires % 60
+        );
         text.push_str(&format!(
             "{:<3} {expire:<6} {:<11} {:<21} {:<21} {:<21} {}\n",
             connection.protocol.to_ascii_uppercase(),

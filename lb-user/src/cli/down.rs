@@ -25,7 +25,9 @@ pub(super) async fn down(context: &Context, args: &DownArgs) -> Result<(), CliEr
     let asked = Instant::now();
     while RunDir::take(&context.run_dir).is_err() {
         if asked.elapsed() > ENDING {
-            return Err(CliError::failed("everything is removed, but the daemon does not end".into()));
+            return Err(CliError::failed(
+                "everything is removed, but the daemon does not end".into(),
+            ));
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

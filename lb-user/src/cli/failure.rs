@@ -26,17 +26,30 @@ impl CliError {
     /// It failed.
     #[must_use]
     pub fn failed(message: String) -> Self {
-        Self { message, hint: None, usage: false, quiet: false }
+        Self {
+            message,
+            hint: None,
+            usage: false,
+            quiet: false,
+        }
     }
 
     /// It was called wrongly.
     #[must_use]
     pub fn usage(error: &ModelError) -> Self {
-        Self { message: error.to_string(), hint: error.hint(), usage: true, quiet: false }
+        Self {
+            message: error.to_string(),
+            hint: error.hint(),
+            usage: true,
+            quiet: false,
+        }
     }
 
     fn hinted(message: String, hint: Option<String>) -> Self {
-        Self { hint, ..Self::failed(message) }
+        Self {
+            hint,
+            ..Self::failed(message)
+        }
     }
 
     /// What goes to stderr.
@@ -92,6 +105,9 @@ impl From<NetError> for CliError {
 impl From<io::Error> for CliError {
     fn from(error: io::Error) -> Self {
         let quiet = error.kind() == io::ErrorKind::BrokenPipe;
-        Self { quiet, ..Self::failed(format!("cannot write the output: {error}")) }
+        Self {
+            quiet,
+            ..Self::failed(format!("cannot write the output: {error}"))
+        }
     }
 }

@@ -5,11 +5,14 @@ use std::path::Path;
 
 use clap::CommandFactory;
 
+use super::CliError;
 use super::args::Cli;
 use super::output::Output;
-use super::CliError;
 
-pub(super) fn completions(shell: clap_complete::Shell, output: &mut Output) -> Result<(), CliError> {
+pub(super) fn completions(
+    shell: clap_complete::Shell,
+    output: &mut Output,
+) -> Result<(), CliError> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "bpvs", &mut script);
     output.bytes(&script)

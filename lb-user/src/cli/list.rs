@@ -5,7 +5,11 @@ use super::table::{flags, method_name, service_name, trimmed};
 use super::{CliError, Context};
 use crate::api::wire;
 
-pub(super) async fn list(context: &Context, json: bool, output: &mut Output) -> Result<(), CliError> {
+pub(super) async fn list(
+    context: &Context,
+    json: bool,
+    output: &mut Output,
+) -> Result<(), CliError> {
     let listing: wire::Listing = context.client().await?.get("/v1/table").await?;
     if json {
         return output.json(&listing);
@@ -20,7 +24,11 @@ pub(super) fn rendered(listing: &wire::Listing) -> String {
     );
     for service in &listing.services {
         let flags = flags(&service.source_nat, service.answer, &service.timeouts);
-        text.push_str(&format!("{} {}{flags}\n", service_name(&service.address), service.scheduler));
+        text.push_str(&format!(
+            "{} {}{flags}\n",
+            service_name(&service.address),
+            service.scheduler
+        ));
         for server in &service.servers {
             text.push_str(&format!(
                 "  -> {:<28} {:<7} {:<6} {:<10} {:<10}\n",

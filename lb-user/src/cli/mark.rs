@@ -8,7 +8,11 @@ use super::{CliError, Context};
 use crate::api::wire;
 use crate::model::MarkRule;
 
-pub(super) async fn mark(context: &Context, command: MarkCommand, output: &mut Output) -> Result<(), CliError> {
+pub(super) async fn mark(
+    context: &Context,
+    command: MarkCommand,
+    output: &mut Output,
+) -> Result<(), CliError> {
     match command {
         MarkCommand::Add(args) => change(context, Method::POST, args).await,
         MarkCommand::Remove(args) => change(context, Method::DELETE, args).await,
@@ -30,7 +34,11 @@ async fn change(context: &Context, method: Method, args: MarkArgs) -> Result<(),
     rule.protocol = args.protocol;
     rule.ports = args.ports.map(|ports| ports.0);
     let rule = rule.checked().map_err(|error| CliError::usage(&error))?;
-    Ok(context.client().await?.change(method, "/v1/marks", &wire::MarkRule::from(&rule)).await?)
+    Ok(context
+        .client()
+        .await?
+        .change(method, "/v1/marks", &wire::MarkRule::from(&rule))
+        .await?)
 }
 
 /// One rule a line, as `mark add` takes it.

@@ -50,7 +50,10 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> Result<(), CliError> {
-    let context = Context { run_dir: cli.run_dir, netns: cli.netns };
+    let context = Context {
+        run_dir: cli.run_dir,
+        netns: cli.netns,
+    };
     let mut output = Output::stdout();
     if let Command::Run(args) = cli.command {
         return run::run(context, args);

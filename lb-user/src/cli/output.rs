@@ -14,12 +14,18 @@ pub(super) struct Output {
 
 impl Output {
     pub(super) fn stdout() -> Self {
-        Self { sink: Box::new(io::stdout()), terminal: io::stdout().is_terminal() }
+        Self {
+            sink: Box::new(io::stdout()),
+            terminal: io::stdout().is_terminal(),
+        }
     }
 
     #[cfg(test)]
     pub(super) fn to(sink: impl Write + 'static) -> Self {
-        Self { sink: Box::new(sink), terminal: false }
+        Self {
+            sink: Box::new(sink),
+            terminal: false,
+        }
     }
 
     /// Whether a person is looking.

@@ -1,6 +1,6 @@
 //! `bpvs run`.
 
-use std::io;
+use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
 
@@ -14,7 +14,12 @@ const WORKERS: usize = 2;
 
 pub(super) fn run(context: Context, args: RunArgs) -> Result<(), CliError> {
     let filter = EnvFilter::try_from_env("BPVS_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .with_writer(io::stderr)
+        .init();
 
     let options = Options {
         run_dir: context.run_dir,

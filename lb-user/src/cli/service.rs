@@ -10,16 +10,44 @@ use crate::model::{Service, ServiceTimeouts, format_duration};
 
 pub(super) async fn service(context: &Context, command: ServiceCommand) -> Result<(), CliError> {
     match command {
-        ServiceCommand::Add { key, scheduler, source_nat, answer, tcp_timeout, udp_timeout } => {
-            let timeouts = ServiceTimeouts { tcp: tcp_timeout, udp: udp_timeout };
-            let service = Service { source_nat, answer, timeouts, ..Service::new(key, scheduler) };
+        ServiceCommand::Add {
+            key,
+            scheduler,
+            source_nat,
+            answer,
+            tcp_timeout,
+            udp_timeout,
+        } => {
+            let timeouts = ServiceTimeouts {
+                tcp: tcp_timeout,
+                udp: udp_timeout,
+            };
+            let service = Service {
+                source_nat,
+                answer,
+                timeouts,
+                ..Service::new(key, scheduler)
+            };
             let service = service.checked().map_err(|error| CliError::usage(&error))?;
             let body = wire::Service::from(&service);
-            context.client().await?.change(Method::POST, "/v1/services", &body).await?;
+            context
+                .client()
+                .await?
+                .change(Method::POST, "/v1/services", &body)
+                .await?;
         }
-        ServiceCommand::Edit { key, scheduler, source_nat, answer, tcp_timeout, udp_timeout } => {
+        ServiceCommand::Edit {
+            key,
+            scheduler,
+            source_nat,
+            answer,
+            tcp_timeout,
+            udp_timeout,
+        } => {
             let timeout = |edit: Option<TimeoutEdit>| {
-                edit.map(|TimeoutEdit(timeout)| timeout.map_or_else(|| "default".into(), format_duration))
+                edit.map(|TimeoutEdit(timeout)| {
+                    timeout.map_or_else(|| "default".into(), format_duration)
+                })
             };
             let body = wire::ServiceEdit {
                 scheduler: scheduler.map(|scheduler| scheduler.to_string()),
@@ -29,11 +57,19 @@ pub(super) async fn service(context: &Context, command: ServiceCommand) -> Resul
                 udp_timeout: timeout(udp_timeout),
             };
             let path = format!("/v1/services/{}", segment(&key.to_string()));
-            context.client().await?.change(Method::PATCH, &path, &body).await?;
+            context
+                .client()
+                .await?
+                .change(Method::PATCH, &path, &body)
+                .await?;
         }
         ServiceCommand::Remove { key } => {
             let path = format!("/v1/services/{}", segment(&key.to_string()));
-            context.client().await?.command(Method::DELETE, &path).await?;
+            context
+                .client()
+                .await?
+                .command(Method::DELETE, &path)
+                .await?;
         }
     }
     Ok(())

@@ -12,11 +12,19 @@ use crate::api::wire::{self, Counters};
 /// Moves to the top left and clears the screen.
 const CLEAR: &str = "\x1b[H\x1b[2J";
 
-pub(super) async fn stats(context: &Context, args: &StatsArgs, output: &mut Output) -> Result<(), CliError> {
+pub(super) async fn stats(
+    context: &Context,
+    args: &StatsArgs,
+    output: &mut Output,
+) -> Result<(), CliError> {
     let mut client = context.client().await?;
     let mut last: wire::Stats = client.get("/v1/stats").await?;
     if !args.watch {
-        return if args.json { output.json(&last) } else { output.text(&rendered(&last, TOTALS)) };
+        return if args.json {
+            output.json(&last)
+        } else {
+            output.text(&rendered(&last, TOTALS))
+        };
     }
     let mut read = Instant::now();
     let mut second = tokio::time::interval(Duration::from_secs(1));
@@ -54,14 +62,32 @@ pub(super) fn rendered(stats: &wire::Stats, heads: Heads) -> String {
         let name = service_name(&service.address);
         text.push_str(&format!("{name:<33}{}\n", counters(&service.counters)));
         for server in &service.servers {
-            text.push_str(&format!("  -> {:<28}{}\n", server.address, counters(&server.counters)));
+            text.push_str(&format!(
+                "  -> {:<28}{}\n",
+                server.address,
+                counters(&server.counters)
+            ));
         }
     }
-    let seen: Vec<_> = stats.reasons.iter().filter(|reason| reason.packets > 0).collect();
+    let seen: Vec<_> = stats
+        .reasons
+        .iter()
+        .filter(|reason| reason.packets > 0)
+        .collect();
     if !seen.is_empty() {
-        text.push_str(&format!("\n{:<42}{:>9}{:>9}\n", "Packets left as", heads[1].trim_start_matches("In"), heads[3].trim_start_matches("In")));
+        text.push_str(&format!(
+            "\n{:<42}{:>9}{:>9}\n",
+            "Packets left as",
+            heads[1].trim_start_matches("In"),
+            heads[3].trim_start_matches("In")
+        ));
         for reason in seen {
-            text.push_str(&format!("  {:<40}{}{}\n", reason.reason, large(reason.packets), large(reason.bytes)));
+            text.push_str(&format!(
+                "  {:<40}{}{}\n",
+                reason.reason,
+                large(reason.packets),
+                large(reason.bytes)
+            ));
         }
     }
     text
@@ -69,8 +95,11 @@ pub(super) fn rendered(stats: &wire::Stats, heads: Heads) -> String {
 
 /// What was added a second between two readings.
 pub(super) fn rates(last: &wire::Stats, now: &wire::Stats, elapsed: Duration) -> wire::Stats {
-    let milliseconds = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1);
-    let rate = |before: u64, after: u64| after.saturating_sub(before).saturating_mul(1000) / milliseconds;
+    let milliseconds = u64::try_from(elapsed.as_millis())
+        .unwrap_or(u64::MAX)
+        .max(1);
+    let rate =
+        |before: u64, after: u64| after.saturating_sub(before).saturating_mul(1000) / milliseconds;
     let between = |before: Counters, after: Counters| Counters {
         connections: rate(before.connections, after.connections),
         in_packets: rate(before.in_packets, after.in_packets),
@@ -78,15 +107,34 @@ pub(super) fn rates(last: &wire::Stats, now: &wire::Stats, elapsed: Duration) ->
         in_bytes: rate(before.in_bytes, after.in_bytes),
         out_bytes: rate(before.out_bytes, after.out_bytes),
     };
-    let services: HashMap<_, _> = last.services.iter().map(|service| (&service.address, service)).collect();
-    let reasons: HashMap<_, _> = last.reasons.iter().map(|reason| (&reason.reason, reason)).collect();
+    let services: HashMap<_, _> = last
+        .services
+        .iter()
+        .map(|service| (&service.address, service))
+        .collect();
+    let reasons: HashMap<_, _> = last
+        .reasons
+        .iter()
+        .map(|reason| (&reason.reason, reason))
+        .collect();
     let mut rates = now.clone();
     for service in &mut rates.services {
         let before = services.get(&service.address);
-        service.counters = between(before.map(|there| there.counters).unwrap_or_default(), service.counters);
+        service.counters = between(
+            before.map(|there| there.counters).unwrap_or_default(),
+            service.counters,
+        );
         for server in &mut service.servers {
-            let there = before.and_then(|service| service.servers.iter().find(|there| there.address == server.address));
-            server.counters = between(there.map(|there| there.counters).unwrap_or_default(), server.counters);
+            let there = before.and_then(|service| {
+                service
+                    .servers
+                    .iter()
+                    .find(|there| there.address == server.address)
+            });
+            server.counters = between(
+                there.map(|there| there.counters).unwrap_or_default(),
+                server.counters,
+            );
         }
     }
     for reason in &mut rates.reasons {

@@ -8,9 +8,16 @@ use crate::api::client::Client;
 use crate::api::wire;
 use crate::model::format_duration;
 
-pub(super) async fn status(context: &Context, json: bool, output: &mut Output) -> Result<(), CliError> {
+pub(super) async fn status(
+    context: &Context,
+    json: bool,
+    output: &mut Output,
+) -> Result<(), CliError> {
     // It is about all namespaces.
-    let status: wire::Status = Client::connect(&context.socket(), &[]).await?.get("/v1/status").await?;
+    let status: wire::Status = Client::connect(&context.socket(), &[])
+        .await?
+        .get("/v1/status")
+        .await?;
     if json {
         return output.json(&status);
     }
@@ -18,9 +25,14 @@ pub(super) async fn status(context: &Context, json: bool, output: &mut Output) -
 }
 
 pub(super) fn rendered(status: &wire::Status) -> String {
-    let count = |number: usize, noun: &str| format!("{number} {noun}{}", if number == 1 { "" } else { "s" });
+    let count = |number: usize, noun: &str| {
+        format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+    };
     let uptime = format_duration(Duration::from_secs(status.uptime));
-    let mut text = format!("bpvs {}, process {}, up {uptime}\n", status.version, status.pid);
+    let mut text = format!(
+        "bpvs {}, process {}, up {uptime}\n",
+        status.version, status.pid
+    );
     for scope in &status.scopes {
         text.push_str(&format!(
             "scope {} in {}: {}, {}, {}",
@@ -39,7 +51,9 @@ pub(super) fn rendered(status: &wire::Status) -> String {
             text.push_str(&format!("  does not work: {problem}\n"));
         }
         if !scope.taken_from_file.is_empty() {
-            text.push_str("  commands changed what the file had declared; applying it again would do:\n");
+            text.push_str(
+                "  commands changed what the file had declared; applying it again would do:\n",
+            );
             for change in &scope.taken_from_file {
                 text.push_str(&format!("    {change}\n"));
             }
@@ -48,8 +62,14 @@ pub(super) fn rendered(status: &wire::Status) -> String {
     if status.scopes.is_empty() {
         text.push_str("no scopes: nothing is served yet\n");
     }
-    let wire::Sweep { runs, deleted, failed } = status.sweep;
-    text.push_str(&format!("sweeps: {runs}, {deleted} expired connections removed"));
+    let wire::Sweep {
+        runs,
+        deleted,
+        failed,
+    } = status.sweep;
+    text.push_str(&format!(
+        "sweeps: {runs}, {deleted} expired connections removed"
+    ));
     if failed > 0 {
         text.push_str(&format!(", {failed} failed"));
     }

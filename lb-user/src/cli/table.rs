@@ -5,14 +5,20 @@ use crate::api::wire::{Counters, SourceNat, Timeouts};
 /// `TCP  10.0.0.100:80`, `FWM  256`.
 pub(super) fn service_name(address: &str) -> String {
     let (kind, rest) = address.split_once(':').unwrap_or(("", address));
-    let kind = if kind == "fwmark" { "FWM".to_owned() } else { kind.to_ascii_uppercase() };
+    let kind = if kind == "fwmark" {
+        "FWM".to_owned()
+    } else {
+        kind.to_ascii_uppercase()
+    };
     format!("{kind:<4} {rest}")
 }
 
 /// `Masq`, as ipvsadm writes it.
 pub(super) fn method_name(method: &str) -> String {
     let mut letters = method.chars();
-    letters.next().map_or_else(String::new, |first| first.to_ascii_uppercase().to_string() + letters.as_str())
+    letters.next().map_or_else(String::new, |first| {
+        first.to_ascii_uppercase().to_string() + letters.as_str()
+    })
 }
 
 /// ` (source-nat, answer)`, or nothing.
@@ -31,13 +37,25 @@ pub(super) fn flags(source_nat: &SourceNat, answer: bool, timeouts: &Timeouts) -
             flags.push(format!("{name}-timeout={timeout}"));
         }
     }
-    if flags.is_empty() { String::new() } else { format!(" ({})", flags.join(", ")) }
+    if flags.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", flags.join(", "))
+    }
 }
 
 /// Five numbers in ipvsadm's columns.
 pub(super) fn counters(counters: &Counters) -> String {
-    let Counters { connections, in_packets, out_packets, in_bytes, out_bytes } = *counters;
-    [connections, in_packets, out_packets, in_bytes, out_bytes].map(large).concat()
+    let Counters {
+        connections,
+        in_packets,
+        out_packets,
+        in_bytes,
+        out_bytes,
+    } = *counters;
+    [connections, in_packets, out_packets, in_bytes, out_bytes]
+        .map(large)
+        .concat()
 }
 
 /// A number in nine columns, cut to K, M, G, T as ipvsadm does.
@@ -54,5 +72,7 @@ pub(super) fn large(number: u64) -> String {
 
 /// Lines without spaces at their ends.
 pub(super) fn trimmed(text: &str) -> String {
-    text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+    text.lines()
+        .map(|line| format!("{}\n", line.trim_end()))
+        .collect()
 }

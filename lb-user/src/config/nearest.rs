@@ -33,7 +33,14 @@ mod tests {
 
     #[test]
     fn finds_what_was_meant() {
-        let known = ["address", "scheduler", "source-nat", "answer", "timeouts", "server"];
+        let known = [
+            "address",
+            "scheduler",
+            "source-nat",
+            "answer",
+            "timeouts",
+            "server",
+        ];
         assert_eq!(nearest("adress", &known), Some("address"));
         assert_eq!(nearest("source_nat", &known), Some("source-nat"));
         assert_eq!(nearest("timeout", &known), Some("timeouts"));

@@ -16,7 +16,11 @@ pub(super) struct Problem {
 
 impl Problem {
     pub(super) fn new(span: Range<usize>, message: impl Into<String>) -> Self {
-        Self { span, message: message.into(), hint: None }
+        Self {
+            span,
+            message: message.into(),
+            hint: None,
+        }
     }
 
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -25,11 +29,19 @@ impl Problem {
     }
 
     pub(super) fn model(span: Range<usize>, error: &ModelError) -> Self {
-        Self { span, message: error.to_string(), hint: error.hint() }
+        Self {
+            span,
+            message: error.to_string(),
+            hint: error.hint(),
+        }
     }
 
     pub(super) fn not_yet(span: Range<usize>, error: &NotYet) -> Self {
-        Self { span, message: error.to_string(), hint: Some(error.hint()) }
+        Self {
+            span,
+            message: error.to_string(),
+            hint: Some(error.hint()),
+        }
     }
 
     /// Only for what makes sense in a file: the hints of [`TableError`] speak of commands.
@@ -38,12 +50,22 @@ impl Problem {
             TableError::Model(_) | TableError::TooManyMarkShapes { .. } => error.hint(),
             _ => None,
         };
-        Self { span, message: error.to_string(), hint }
+        Self {
+            span,
+            message: error.to_string(),
+            hint,
+        }
     }
 
     pub(super) fn placed(self, file: &str, text: &str) -> ConfigError {
         let (line, column) = place(text, self.span.start);
-        ConfigError::Wrong { file: file.into(), line, column, message: self.message, hint: self.hint }
+        ConfigError::Wrong {
+            file: file.into(),
+            line,
+            column,
+            message: self.message,
+            hint: self.hint,
+        }
     }
 }
 

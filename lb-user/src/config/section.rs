@@ -33,7 +33,9 @@ impl<'t> Section<'t> {
         table: &'t DeTable<'t>,
         known: &[&str],
     ) -> Result<Self, Problem> {
-        let unknown = table.keys().filter(|key| !known.contains(&key.get_ref().as_ref()));
+        let unknown = table
+            .keys()
+            .filter(|key| !known.contains(&key.get_ref().as_ref()));
         if let Some(key) = unknown.min_by_key(|key| key.span().start) {
             let word = key.get_ref().as_ref();
             let problem = Problem::new(key.span(), format!("unknown key `{word}` in {name}"));
@@ -59,15 +61,27 @@ impl<'t> Section<'t> {
             DeValue::Array(_) => "an array",
             DeValue::Table(_) => "a table",
         };
-        Problem::new(value.span(), format!("`{key}` in {} cannot be {kind}", self.name))
-            .hint(format!("write {right}"))
+        Problem::new(
+            value.span(),
+            format!("`{key}` in {} cannot be {kind}", self.name),
+        )
+        .hint(format!("write {right}"))
     }
 
     /// A string, as in `example`.
-    pub(super) fn text(&self, key: &str, example: &str) -> Result<Option<Placed<&'t str>>, Problem> {
-        let Some(value) = self.get(key) else { return Ok(None) };
+    pub(super) fn text(
+        &self,
+        key: &str,
+        example: &str,
+    ) -> Result<Option<Placed<&'t str>>, Problem> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
         match value.get_ref() {
-            DeValue::String(text) => Ok(Some(Placed { value: text.as_ref(), span: value.span() })),
+            DeValue::String(text) => Ok(Some(Placed {
+                value: text.as_ref(),
+                span: value.span(),
+            })),
             _ => Err(self.wrong_type(key, value, &format!("{key} = \"{example}\""))),
         }
     }
@@ -81,7 +95,11 @@ impl<'t> Section<'t> {
     }
 
     /// A string that the model reads.
-    pub(super) fn parsed<T: FromStr<Err = ModelError>>(&self, key: &str, example: &str) -> Result<Option<T>, Problem> {
+    pub(super) fn parsed<T: FromStr<Err = ModelError>>(
+        &self,
+        key: &str,
+        example: &str,
+    ) -> Result<Option<T>, Problem> {
         self.parsed_by(key, example, str::parse)
     }
 
@@ -99,7 +117,9 @@ impl<'t> Section<'t> {
 
     /// `true` or `false`.
     pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, Problem> {
-        let Some(value) = self.get(key) else { return Ok(None) };
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
         match value.get_ref() {
             DeValue::Boolean(flag) => Ok(Some(*flag)),
             _ => Err(self.wrong_type(key, value, &format!("{key} = true or {key} = false"))),
@@ -107,14 +127,25 @@ impl<'t> Section<'t> {
     }
 
     /// `true`, `false` or a string.
-    pub(super) fn flag_or_text(&self, key: &str, example: &str) -> Result<Option<FlagOrText<'t>>, Problem> {
-        let Some(value) = self.get(key) else { return Ok(None) };
+    pub(super) fn flag_or_text(
+        &self,
+        key: &str,
+        example: &str,
+    ) -> Result<Option<FlagOrText<'t>>, Problem> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
         match value.get_ref() {
             DeValue::Boolean(flag) => Ok(Some(FlagOrText::Flag(*flag))),
-            DeValue::String(text) => {
-                Ok(Some(FlagOrText::Text(Placed { value: text.as_ref(), span: value.span() })))
-            }
-            _ => Err(self.wrong_type(key, value, &format!("{key} = true or {key} = \"{example}\""))),
+            DeValue::String(text) => Ok(Some(FlagOrText::Text(Placed {
+                value: text.as_ref(),
+                span: value.span(),
+            }))),
+            _ => Err(self.wrong_type(
+                key,
+                value,
+                &format!("{key} = true or {key} = \"{example}\""),
+            )),
         }
     }
 
@@ -125,17 +156,23 @@ impl<'t> Section<'t> {
         most: u64,
         wrong: impl FnOnce(u64) -> ModelError,
     ) -> Result<Option<u64>, Problem> {
-        let Some(value) = self.get(key) else { return Ok(None) };
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
         let DeValue::Integer(integer) = value.get_ref() else {
             return Err(self.wrong_type(key, value, &format!("{key} = 1")));
         };
         match i128::from_str_radix(integer.as_str(), integer.radix()) {
             Ok(number) if (0..=i128::from(most)).contains(&number) => Ok(Some(number as u64)),
-            Ok(number) if number > 0 => {
-                Err(Problem::model(value.span(), &wrong(u64::try_from(number).unwrap_or(u64::MAX))))
-            }
+            Ok(number) if number > 0 => Err(Problem::model(
+                value.span(),
+                &wrong(u64::try_from(number).unwrap_or(u64::MAX)),
+            )),
             _ => {
-                let problem = Problem::new(value.span(), format!("{key} {} is out of range", integer.as_str()));
+                let problem = Problem::new(
+                    value.span(),
+                    format!("{key} {} is out of range", integer.as_str()),
+                );
                 Err(match wrong(0).hint() {
                     Some(hint) => problem.hint(hint),
                     None => problem,
@@ -151,16 +188,22 @@ impl<'t> Section<'t> {
         example: &str,
         read: impl FnOnce(&str) -> Result<T, ModelError>,
     ) -> Result<Option<T>, Problem> {
-        let Some(value) = self.get(key) else { return Ok(None) };
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
         let text = match value.get_ref() {
             DeValue::String(text) => text.to_string(),
-            DeValue::Integer(integer) => match i128::from_str_radix(integer.as_str(), integer.radix()) {
-                Ok(number) => number.to_string(),
-                Err(_) => integer.as_str().to_owned(),
-            },
+            DeValue::Integer(integer) => {
+                match i128::from_str_radix(integer.as_str(), integer.radix()) {
+                    Ok(number) => number.to_string(),
+                    Err(_) => integer.as_str().to_owned(),
+                }
+            }
             _ => return Err(self.wrong_type(key, value, &format!("{key} = {example}"))),
         };
-        read(&text).map(Some).map_err(|error| Problem::model(value.span(), &error))
+        read(&text)
+            .map(Some)
+            .map_err(|error| Problem::model(value.span(), &error))
     }
 
     /// A table inside this one, as `timeouts = { … }`.
@@ -171,7 +214,9 @@ impl<'t> Section<'t> {
         known: &[&str],
         example: &str,
     ) -> Result<Option<Section<'t>>, Problem> {
-        let Some(value) = self.get(key) else { return Ok(None) };
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
         match value.get_ref() {
             DeValue::Table(table) => Section::new(name, value.span(), table, known).map(Some),
             _ => Err(self.wrong_type(key, value, example)),
@@ -185,12 +230,18 @@ impl<'t> Section<'t> {
         name: &'static str,
         known: &[&str],
     ) -> Result<Vec<Section<'t>>, Problem> {
-        let Some(value) = self.get(key) else { return Ok(Vec::new()) };
+        let Some(value) = self.get(key) else {
+            return Ok(Vec::new());
+        };
         let DeValue::Array(array) = value.get_ref() else {
             let problem = self.wrong_type(key, value, name);
             return Err(match value.get_ref() {
                 // `[[service.server]]` with no `[[service]]` before it, or `[service]`.
-                DeValue::Table(table) if key == "service" && table.contains_key("server") && !table.contains_key("address") => {
+                DeValue::Table(table)
+                    if key == "service"
+                        && table.contains_key("server")
+                        && !table.contains_key("address") =>
+                {
                     server_without_service(value.span(), name)
                 }
                 _ => problem,
@@ -214,5 +265,6 @@ pub(super) enum FlagOrText<'t> {
 
 /// `service` is the name of the section that is missing.
 pub(super) fn server_without_service(span: Range<usize>, service: &str) -> Problem {
-    Problem::new(span, "a server without a service").hint(format!("begin its service with {service} above it"))
+    Problem::new(span, "a server without a service")
+        .hint(format!("begin its service with {service} above it"))
 }

@@ -1,6 +1,6 @@
 //! The sections of a file and what they mean.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use super::section::{FlagOrText, Section, server_without_service};
 use super::{Config, Problem, ScopeConfig};
 use crate::control::{Declared, support};
 use crate::model::{
-    MAX_WEIGHT, MarkRule, MarkValue, ModelError, Server, Service, ServiceKey, Settings, SourceNat, TableError,
-    check_timeout, parse_duration, parse_prefix,
+    MAX_MARK_SHAPES, MAX_WEIGHT, MarkRule, MarkShape, MarkValue, ModelError, Server, Service,
+    ServiceKey, Settings, SourceNat, TableError, check_timeout, parse_duration, parse_prefix,
 };
 
 const TIMEOUTS_EXAMPLE: &str = "timeouts = { tcp = \"15m\", udp = \"5m\" }";
@@ -25,8 +25,12 @@ struct Names {
     settings: &'static str,
 }
 
-const HERE: Names =
-    Names { service: "[[service]]", server: "[[service.server]]", mark: "[[mark]]", settings: "[settings]" };
+const HERE: Names = Names {
+    service: "[[service]]",
+    server: "[[service.server]]",
+    mark: "[[mark]]",
+    settings: "[settings]",
+};
 const SCOPE: Names = Names {
     service: "[[scope.service]]",
     server: "[[scope.service.server]]",
@@ -41,21 +45,36 @@ pub(super) fn document(text: &str) -> Result<Config, Problem> {
         return Err(Problem::new(key.span(), "a server without a service")
             .hint("write [[service.server]] below its [[service]]"));
     }
-    let top = Section::new("the file", document.span(), table, &["service", "mark", "settings", "scope"])?;
+    let top = Section::new(
+        "the file",
+        document.span(),
+        table,
+        &["service", "mark", "settings", "scope"],
+    )?;
     let here = declared(text, &top, &HERE)?;
 
     let mut scopes: Vec<ScopeConfig> = Vec::new();
-    for section in top.tables("scope", "[[scope]]", &["netns", "service", "mark", "settings"])? {
+    for section in top.tables(
+        "scope",
+        "[[scope]]",
+        &["netns", "service", "mark", "settings"],
+    )? {
         let netns = section.required("netns", "lb")?;
         if scopes.iter().any(|scope| scope.netns == netns.value) {
-            return Err(Problem::new(netns.span, format!("the scope of netns {} is there twice", netns.value))
-                .hint("put all of its services below one [[scope]]"));
+            return Err(Problem::new(
+                netns.span,
+                format!("the scope of netns {} is there twice", netns.value),
+            )
+            .hint("put all of its services below one [[scope]]"));
         }
         if netns.value.is_empty() {
             return Err(Problem::new(netns.span, "netns is empty")
                 .hint("give a name under /run/netns, as in netns = \"lb\", or a path"));
         }
-        scopes.push(ScopeConfig { netns: netns.value.into(), declared: declared(text, &section, &SCOPE)? });
+        scopes.push(ScopeConfig {
+            netns: netns.value.into(),
+            declared: declared(text, &section, &SCOPE)?,
+        });
     }
     Ok(Config { here, scopes })
 }
@@ -75,7 +94,12 @@ fn syntax(text: &str, error: &toml::de::Error) -> Problem {
         }
         offset += line.len();
     }
-    let message = error.message().lines().next().unwrap_or("not TOML").to_owned();
+    let message = error
+        .message()
+        .lines()
+        .next()
+        .unwrap_or("not TOML")
+        .to_owned();
     Problem::new(error.span().unwrap_or(0..0), message)
 }
 
@@ -83,40 +107,93 @@ fn syntax(text: &str, error: &toml::de::Error) -> Problem {
 fn declared(text: &str, section: &Section<'_>, names: &Names) -> Result<Declared, Problem> {
     let mut declared = Declared::default();
 
-    let known = ["address", "scheduler", "source-nat", "answer", "timeouts", "server"];
+    let known = [
+        "address",
+        "scheduler",
+        "source-nat",
+        "answer",
+        "timeouts",
+        "server",
+    ];
     let mut seen: HashMap<ServiceKey, usize> = HashMap::new();
     for section in section.tables("service", names.service, &known)? {
         let (service, span) = service(text, &section, names)?;
         if let Some(first) = seen.insert(service.key, span.start) {
             let (line, _) = place(text, first);
-            return Err(Problem::new(span, format!("service {} is there twice", service.key))
-                .hint(format!("the first is in line {line}; put all of its servers below one {}", names.service)));
+            return Err(
+                Problem::new(span, format!("service {} is there twice", service.key)).hint(
+                    format!(
+                        "the first is in line {line}; put all of its servers below one {}",
+                        names.service
+                    ),
+                ),
+            );
         }
-        declared.table.add_service(service).map_err(|error| Problem::table(span, &error))?;
+        declared
+            .table
+            .add_service(service)
+            .map_err(|error| Problem::table(span, &error))?;
     }
 
-    let known = ["mark", "interface", "source", "destination", "protocol", "ports"];
+    let known = [
+        "mark",
+        "interface",
+        "source",
+        "destination",
+        "protocol",
+        "ports",
+    ];
     let mut rules: Vec<MarkRule> = Vec::new();
+    let mut seen: HashSet<MarkRule> = HashSet::new();
+    let mut shapes: BTreeSet<MarkShape> = BTreeSet::new();
     for section in section.tables("mark", names.mark, &known)? {
+        let rule = mark_rule(&section)?;
         let span = section.span.clone();
-        rules.push(mark_rule(&section)?);
-        declared.table.set_marks(rules.clone()).map_err(|error| match error {
-            TableError::MarkRuleExists(rule) => Problem::new(span, format!("mark rule `{rule}` is there twice")),
-            other => Problem::table(span, &other),
-        })?;
+        if !seen.insert(rule.clone()) {
+            return Err(Problem::new(
+                span,
+                format!("mark rule `{rule}` is there twice"),
+            ));
+        }
+        shapes.extend(rule.shapes());
+        if shapes.len() > MAX_MARK_SHAPES {
+            let shapes = shapes.len();
+            return Err(Problem::table(
+                span,
+                &TableError::TooManyMarkShapes { shapes },
+            ));
+        }
+        rules.push(rule);
     }
+    let span = section.span.clone();
+    declared
+        .table
+        .set_marks(rules)
+        .map_err(|error| Problem::table(span, &error))?;
 
-    if let Some(section) = section.table("settings", names.settings, &["timeouts"], names.settings)? {
-        declared.table.set_settings(settings(&section)?).map_err(|error| Problem::table(section.span.clone(), &error))?;
+    if let Some(section) =
+        section.table("settings", names.settings, &["timeouts"], names.settings)?
+    {
+        declared
+            .table
+            .set_settings(settings(&section)?)
+            .map_err(|error| Problem::table(section.span.clone(), &error))?;
         declared.has_settings = true;
     }
     Ok(declared)
 }
 
 /// A service, and where its address stands.
-fn service(text: &str, section: &Section<'_>, names: &Names) -> Result<(Service, Range<usize>), Problem> {
+fn service(
+    text: &str,
+    section: &Section<'_>,
+    names: &Names,
+) -> Result<(Service, Range<usize>), Problem> {
     let address = section.required("address", "tcp:10.0.0.100:80")?;
-    let key = address.value.parse().map_err(|error| Problem::model(address.span.clone(), &error))?;
+    let key = address
+        .value
+        .parse()
+        .map_err(|error| Problem::model(address.span.clone(), &error))?;
     let mut service = Service::new(key, section.parsed("scheduler", "rr")?.unwrap_or_default());
 
     service.source_nat = match section.flag_or_text("source-nat", "10.0.1.5")? {
@@ -127,25 +204,41 @@ fn service(text: &str, section: &Section<'_>, names: &Names) -> Result<(Service,
                 Problem::model(text.span.clone(), &ModelError::Address(text.value.into()))
             })?;
             service.source_nat = SourceNat::Address(address);
-            service.clone().checked().map_err(|error| Problem::model(text.span, &error))?;
+            service
+                .clone()
+                .checked()
+                .map_err(|error| Problem::model(text.span, &error))?;
             service.source_nat
         }
     };
     service.answer = section.flag("answer")?.unwrap_or(false);
-    if let Some(timeouts) = section.table("timeouts", "timeouts", &["tcp", "udp"], TIMEOUTS_EXAMPLE)? {
+    if let Some(timeouts) =
+        section.table("timeouts", "timeouts", &["tcp", "udp"], TIMEOUTS_EXAMPLE)?
+    {
         service.timeouts.tcp = timeout(&timeouts, "tcp")?;
         service.timeouts.udp = timeout(&timeouts, "udp")?;
     }
     support::service(&service).map_err(|error| Problem::not_yet(address.span.clone(), &error))?;
-    let mut service = service.checked().map_err(|error| Problem::model(address.span.clone(), &error))?;
+    let mut service = service
+        .checked()
+        .map_err(|error| Problem::model(address.span.clone(), &error))?;
 
     let mut seen = HashMap::new();
     for section in section.tables("server", names.server, &["address", "weight", "method"])? {
         let (server, span) = server(&section, &service.key)?;
         if let Some(first) = seen.insert(server.socket(), span.start) {
             let (line, _) = place(text, first);
-            return Err(Problem::new(span, format!("server {} is there twice in service {}", server.socket(), service.key))
-                .hint(format!("the first is in line {line}; to send it more, give it a higher weight")));
+            return Err(Problem::new(
+                span,
+                format!(
+                    "server {} is there twice in service {}",
+                    server.socket(),
+                    service.key
+                ),
+            )
+            .hint(format!(
+                "the first is in line {line}; to send it more, give it a higher weight"
+            )));
         }
         service.servers.push(server);
     }
@@ -159,7 +252,9 @@ fn server(section: &Section<'_>, key: &ServiceKey) -> Result<(Server, Range<usiz
     let address = section.required("address", "10.0.1.11:80")?;
     let wrong = |error: ModelError| Problem::model(address.span.clone(), &error);
     let socket = Server::parse_socket(address.value, key).map_err(wrong)?;
-    let weight = section.number("weight", u64::from(MAX_WEIGHT), ModelError::Weight)?.unwrap_or(1);
+    let weight = section
+        .number("weight", u64::from(MAX_WEIGHT), ModelError::Weight)?
+        .unwrap_or(1);
     let method = section.parsed("method", "masq")?.unwrap_or_default();
     let server = Server::new(key, socket, weight as u32, method).map_err(wrong)?;
     Ok((server, address.span))
@@ -167,23 +262,35 @@ fn server(section: &Section<'_>, key: &ServiceKey) -> Result<(Server, Range<usiz
 
 fn mark_rule(section: &Section<'_>) -> Result<MarkRule, Problem> {
     let Some(value) = section.word("mark", "256", str::parse::<MarkValue>)? else {
-        return Err(Problem::new(section.span.clone(), format!("{} without `mark`", section.name))
-            .hint("write mark = 256"));
+        return Err(Problem::new(
+            section.span.clone(),
+            format!("{} without `mark`", section.name),
+        )
+        .hint("write mark = 256"));
     };
     let mut rule = MarkRule::new(value);
-    rule.interface = section.text("interface", "eth0")?.map(|text| text.value.to_owned());
+    rule.interface = section
+        .text("interface", "eth0")?
+        .map(|text| text.value.to_owned());
     rule.source = section.parsed_by("source", "10.0.0.0/24", parse_prefix)?;
     rule.destination = section.parsed_by("destination", "10.0.0.100/32", parse_prefix)?;
     rule.protocol = section.parsed("protocol", "tcp")?;
     rule.ports = section.word("ports", "\"8000-8099\"", MarkRule::parse_ports)?;
-    let rule = rule.checked().map_err(|error| Problem::model(section.span.clone(), &error))?;
+    let rule = rule
+        .checked()
+        .map_err(|error| Problem::model(section.span.clone(), &error))?;
     support::mark_rule(&rule).map_err(|error| Problem::not_yet(section.span.clone(), &error))?;
     Ok(rule)
 }
 
 fn settings(section: &Section<'_>) -> Result<Settings, Problem> {
     let mut settings = Settings::default();
-    if let Some(given) = section.table("timeouts", "timeouts", &["tcp", "tcp-fin", "udp"], TIMEOUTS_EXAMPLE)? {
+    if let Some(given) = section.table(
+        "timeouts",
+        "timeouts",
+        &["tcp", "tcp-fin", "udp"],
+        TIMEOUTS_EXAMPLE,
+    )? {
         let timeouts = &mut settings.timeouts;
         timeouts.tcp = timeout(&given, "tcp")?.unwrap_or(timeouts.tcp);
         timeouts.tcp_fin = timeout(&given, "tcp-fin")?.unwrap_or(timeouts.tcp_fin);
@@ -193,5 +300,7 @@ fn settings(section: &Section<'_>) -> Result<Settings, Problem> {
 }
 
 fn timeout(section: &Section<'_>, key: &str) -> Result<Option<Duration>, Problem> {
-    section.parsed_by(key, "15m", |text| parse_duration(text).and_then(check_timeout))
+    section.parsed_by(key, "15m", |text| {
+        parse_duration(text).and_then(check_timeout)
+    })
 }

@@ -1,7 +1,12 @@
 //! The file of the module's documentation, and one case for each way to get a file wrong.
 
 use super::*;
+use proptest::prelude::*;
+
 use crate::control::testing::table;
+use crate::model::{
+    AddressFamily, MarkRule, MarkValue, Server, ServiceKey, parse_duration, parse_prefix,
+};
 
 const WHOLE: &str = r#"
 [[service]]
@@ -47,23 +52,55 @@ fn a_whole_file() {
     let services: Vec<_> = config.here.table.services().collect();
     assert_eq!(services.len(), 2);
     let web = services[0];
-    assert_eq!((web.key.to_string().as_str(), web.scheduler.as_str()), ("tcp:10.0.0.100:80", "wrr"));
+    assert_eq!(
+        (web.key.to_string().as_str(), web.scheduler.as_str()),
+        ("tcp:10.0.0.100:80", "wrr")
+    );
     assert!(web.answer);
     // The last one in the file is the newest; a port left out is the service's.
-    let servers: Vec<_> = web.servers.iter().map(|server| (server.socket().to_string(), server.weight)).collect();
-    assert_eq!(servers, [("10.0.1.12:80".to_owned(), 1), ("10.0.1.11:80".to_owned(), 0)]);
+    let servers: Vec<_> = web
+        .servers
+        .iter()
+        .map(|server| (server.socket().to_string(), server.weight))
+        .collect();
+    assert_eq!(
+        servers,
+        [
+            ("10.0.1.12:80".to_owned(), 1),
+            ("10.0.1.11:80".to_owned(), 0)
+        ]
+    );
     assert_eq!(services[1].servers[0].socket().to_string(), "10.0.1.11:0");
-    let marks: Vec<_> = config.here.table.marks().iter().map(ToString::to_string).collect();
-    assert_eq!(marks, [
-        "--mark 256 --destination 10.0.0.100/32 --protocol tcp --ports 8080",
-        "--mark 0x100/0xff00 --interface eth0 --source 10.0.0.0/24 --protocol udp --ports 8000-8099",
-    ]);
+    let marks: Vec<_> = config
+        .here
+        .table
+        .marks()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(
+        marks,
+        [
+            "--mark 256 --destination 10.0.0.100/32 --protocol tcp --ports 8080",
+            "--mark 0x100/0xff00 --interface eth0 --source 10.0.0.0/24 --protocol udp --ports 8000-8099",
+        ]
+    );
     let timeouts = config.here.table.settings().timeouts;
-    assert_eq!((timeouts.tcp.as_secs(), timeouts.tcp_fin.as_secs(), timeouts.udp.as_secs()), (900, 90, 300));
+    assert_eq!(
+        (
+            timeouts.tcp.as_secs(),
+            timeouts.tcp_fin.as_secs(),
+            timeouts.udp.as_secs()
+        ),
+        (900, 90, 300)
+    );
     assert!(config.here.has_settings);
     assert_eq!(config.scopes.len(), 1);
     assert_eq!(config.scopes[0].netns, "lb");
-    assert_eq!(config.scopes[0].declared.table, table("tcp:10.0.0.1:80 rr 10.0.1.11:80/1"));
+    assert_eq!(
+        config.scopes[0].declared.table,
+        table("tcp:10.0.0.1:80 rr 10.0.1.11:80/1")
+    );
 }
 
 #[test]
@@ -88,8 +125,14 @@ fn keys() {
         "[[service]]\nadress = \"tcp:10.0.0.1:80\"",
         "lb.toml:2:1: unknown key `adress` in [[service]]\ndid you mean `address`?",
     );
-    refused("[[services]]", "lb.toml:1:3: unknown key `services` in the file\ndid you mean `service`?");
-    refused("banana = 1", "lb.toml:1:1: unknown key `banana` in the file\nhave: service, mark, settings, scope");
+    refused(
+        "[[services]]",
+        "lb.toml:1:3: unknown key `services` in the file\ndid you mean `service`?",
+    );
+    refused(
+        "banana = 1",
+        "lb.toml:1:1: unknown key `banana` in the file\nhave: service, mark, settings, scope",
+    );
     refused(
         "[settings]\ntimeouts = { tcp_fin = \"2m\" }",
         "lb.toml:2:14: unknown key `tcp_fin` in timeouts\ndid you mean `tcp-fin`?",
@@ -98,8 +141,14 @@ fn keys() {
         "[[service]]\nscheduler = \"rr\"",
         "lb.toml:1:1: [[service]] without `address`\nwrite address = \"tcp:10.0.0.100:80\"",
     );
-    refused("[[mark]]\nprotocol = \"tcp\"", "lb.toml:1:1: [[mark]] without `mark`\nwrite mark = 256");
-    refused("[[scope]]", "lb.toml:1:1: [[scope]] without `netns`\nwrite netns = \"lb\"");
+    refused(
+        "[[mark]]\nprotocol = \"tcp\"",
+        "lb.toml:1:1: [[mark]] without `mark`\nwrite mark = 256",
+    );
+    refused(
+        "[[scope]]",
+        "lb.toml:1:1: [[scope]] without `netns`\nwrite netns = \"lb\"",
+    );
 }
 
 #[test]
@@ -148,7 +197,10 @@ fn twice() {
         "lb.toml:6:11: server 10.1.0.1:80 is there twice in service tcp:10.0.0.1:80\n\
          the first is in line 4; to send it more, give it a higher weight",
     );
-    refused("[[mark]]\nmark = 1\n[[mark]]\nmark = 1", "lb.toml:3:1: mark rule `--mark 1` is there twice");
+    refused(
+        "[[mark]]\nmark = 1\n[[mark]]\nmark = 1",
+        "lb.toml:3:1: mark rule `--mark 1` is there twice",
+    );
     refused(
         "[[scope]]\nnetns = \"a\"\n[[scope]]\nnetns = \"a\"",
         "lb.toml:4:9: the scope of netns a is there twice\nput all of its services below one [[scope]]",
@@ -236,7 +288,9 @@ fn mark_rules() {
         "[[mark]]\nmark = 1\nsource = \"10.0.0.5/24\"",
         "lb.toml:3:10: 10.0.0.5/24 has bits set behind its prefix\nwrite 10.0.0.0/24",
     );
-    let shapes: String = (8..25).map(|bits| format!("[[mark]]\nmark = 1\nsource = \"0.0.0.0/{bits}\"\n")).collect();
+    let shapes: String = (8..25)
+        .map(|bits| format!("[[mark]]\nmark = 1\nsource = \"0.0.0.0/{bits}\"\n"))
+        .collect();
     let error = parse("lb.toml", &shapes).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -246,13 +300,49 @@ fn mark_rules() {
 
 #[test]
 fn what_is_not_toml() {
-    refused("[[service]\n", "lb.toml:1:11: unclosed array table, expected `]`");
-    refused("[[service]]\naddress = web", "lb.toml:2:11: string values must be quoted, expected literal string");
-    refused("[settings]\n[settings]", "lb.toml:2:1: duplicate key");
+    refused(
+        "[[service]\n",
+        "lb.toml:1:11: unclosed array table, expected `]`",
+    );
+    refused(
+        "[[service]]\naddress = web",
+        "lb.toml:2:11: string values must be quoted, expected literal string",
+    );
+    refused("[settings]\n[settings]", "lb.toml:2:2: duplicate key");
 }
 
 #[test]
 fn a_file_that_is_not_there() {
     let error = load(Path::new("/nonexistent/lb.toml")).unwrap_err();
-    assert_eq!(error.to_string(), "/nonexistent/lb.toml: No such file or directory (os error 2)");
+    assert_eq!(
+        error.to_string(),
+        "/nonexistent/lb.toml: No such file or directory (os error 2)"
+    );
+}
+
+proptest! {
+    /// Whatever is cut out of a file or put in: either it is right, or there is one error with a place in the file.
+    #[test]
+    fn garbage_is_an_error_and_never_a_panic(
+        at in 0..WHOLE.len(),
+        length in 0..40usize,
+        put in "[a-z0-9=\"\\[\\]{}.:,/# \n\u{e9}-]{0,12}",
+    ) {
+        let end = (at + length).min(WHOLE.len());
+        let text = format!("{}{put}{}", &WHOLE[..at], &WHOLE[end..]);
+        if let Err(ConfigError::Wrong { line, column, message, .. }) = parse("f", &text) {
+            prop_assert!(line >= 1 && line <= text.split('\n').count(), "{line}: {message}");
+            prop_assert!(column >= 1 && !message.is_empty() && !message.contains('\n'));
+        }
+    }
+
+    #[test]
+    fn words_of_all_kinds_never_panic(text in "\\PC{0,24}") {
+        let _ = text.parse::<ServiceKey>();
+        let _ = text.parse::<MarkValue>();
+        let _ = parse_duration(&text);
+        let _ = parse_prefix(&text);
+        let _ = MarkRule::parse_ports(&text);
+        let _ = Server::parse_socket(&text, &ServiceKey::fwmark(1, AddressFamily::V4).unwrap());
+    }
 }

@@ -1,8 +1,8 @@
 //! A difference in words, one line each: `+` for what comes, `-` for what goes, `~` for what changes.
 
-use crate::model::{
-    Server, Service, ServiceTimeouts, SourceNat, Table, format_duration,
-};
+use std::collections::HashSet;
+
+use crate::model::{MarkRule, Server, Service, ServiceTimeouts, SourceNat, Table, format_duration};
 
 /// What is different between `old` and `new`. Names are as on the command line, in the order of the services.
 #[must_use]
@@ -10,7 +10,11 @@ pub fn changes(old: &Table, new: &Table) -> Vec<String> {
     let mut lines = Vec::new();
     if old.settings() != new.settings() {
         let (old, new) = (old.settings().timeouts, new.settings().timeouts);
-        let fields = [("tcp", old.tcp, new.tcp), ("tcp-fin", old.tcp_fin, new.tcp_fin), ("udp", old.udp, new.udp)];
+        let fields = [
+            ("tcp", old.tcp, new.tcp),
+            ("tcp-fin", old.tcp_fin, new.tcp_fin),
+            ("udp", old.udp, new.udp),
+        ];
         for (name, before, after) in fields {
             if before != after {
                 lines.push(format!(
@@ -31,22 +35,31 @@ pub fn changes(old: &Table, new: &Table) -> Vec<String> {
             Some(there) => service_changes(there, service, &mut lines),
         }
     }
-    for rule in new.marks().iter().filter(|rule| !old.marks().contains(rule)) {
-        lines.push(format!("+ mark {rule}"));
-    }
-    for rule in old.marks().iter().filter(|rule| !new.marks().contains(rule)) {
-        lines.push(format!("- mark {rule}"));
-    }
-    let stay = |from: &Table, other: &Table| -> Vec<_> {
-        from.marks().iter().filter(|rule| other.marks().contains(rule)).cloned().collect()
-    };
-    if stay(old, new) != stay(new, old) {
-        lines.push("~ marks in another order".into());
-    }
-    for service in old.services().filter(|service| new.service(&service.key).is_none()) {
-        lines.push(format!("- service {} with {}", service.key, count(service.servers.len(), "server")));
+    mark_changes(old.marks(), new.marks(), &mut lines);
+    for service in old
+        .services()
+        .filter(|service| new.service(&service.key).is_none())
+    {
+        lines.push(format!(
+            "- service {} with {}",
+            service.key,
+            count(service.servers.len(), "server")
+        ));
     }
     lines
+}
+
+fn mark_changes(old: &[MarkRule], new: &[MarkRule], lines: &mut Vec<String>) {
+    let (before, after): (HashSet<_>, HashSet<_>) = (old.iter().collect(), new.iter().collect());
+    let added = new.iter().filter(|rule| !before.contains(rule));
+    lines.extend(added.map(|rule| format!("+ mark {rule}")));
+    let removed = old.iter().filter(|rule| !after.contains(rule));
+    lines.extend(removed.map(|rule| format!("- mark {rule}")));
+    let stay_before = old.iter().filter(|rule| after.contains(rule));
+    let stay_after = new.iter().filter(|rule| before.contains(rule));
+    if !stay_before.eq(stay_after) {
+        lines.push("~ marks in another order".into());
+    }
 }
 
 /// `1 server`, `2 servers`.
@@ -57,14 +70,20 @@ fn count(number: usize, noun: &str) -> String {
 fn service_changes(old: &Service, new: &Service, lines: &mut Vec<String>) {
     let key = new.key;
     if old.scheduler != new.scheduler {
-        lines.push(format!("~ service {key} scheduler {} -> {}", old.scheduler, new.scheduler));
+        lines.push(format!(
+            "~ service {key} scheduler {} -> {}",
+            old.scheduler, new.scheduler
+        ));
     }
     if old.source_nat != new.source_nat {
         let (before, after) = (source_nat(old.source_nat), source_nat(new.source_nat));
         lines.push(format!("~ service {key} source-nat {before} -> {after}"));
     }
     if old.answer != new.answer {
-        lines.push(format!("~ service {key} answer {} -> {}", old.answer, new.answer));
+        lines.push(format!(
+            "~ service {key} answer {} -> {}",
+            old.answer, new.answer
+        ));
     }
     if old.timeouts != new.timeouts {
         let (before, after) = (timeouts(old.timeouts), timeouts(new.timeouts));
@@ -88,13 +107,24 @@ fn service_changes(old: &Service, new: &Service, lines: &mut Vec<String>) {
             Some(_) => {}
         }
     }
-    for server in old.servers.iter().rev().filter(|server| new.server(server.socket()).is_none()) {
+    for server in old
+        .servers
+        .iter()
+        .rev()
+        .filter(|server| new.server(server.socket()).is_none())
+    {
         lines.push(format!("- server {key} {}", server.socket()));
     }
 }
 
 fn added(service: &Service, server: &Server) -> String {
-    format!("+ server {} {} {} weight {}", service.key, server.socket(), server.method, server.weight)
+    format!(
+        "+ server {} {} {} weight {}",
+        service.key,
+        server.socket(),
+        server.method,
+        server.weight
+    )
 }
 
 /// Scheduler, and what is not at its default.
@@ -123,9 +153,15 @@ fn source_nat(source_nat: SourceNat) -> String {
 fn timeouts(timeouts: ServiceTimeouts) -> String {
     let given: Vec<String> = [("tcp", timeouts.tcp), ("udp", timeouts.udp)]
         .into_iter()
-        .filter_map(|(name, timeout)| timeout.map(|timeout| format!("{name}={}", format_duration(timeout))))
+        .filter_map(|(name, timeout)| {
+            timeout.map(|timeout| format!("{name}={}", format_duration(timeout)))
+        })
         .collect();
-    if given.is_empty() { "default".into() } else { given.join(",") }
+    if given.is_empty() {
+        "default".into()
+    } else {
+        given.join(",")
+    }
 }
 
 #[cfg(test)]
@@ -142,19 +178,22 @@ mod tests {
             "tcp:10.0.0.1:80 wrr 10.1.0.3:80/2 10.1.0.2:80/0; fwmark:7 rr 10.1.0.1:0/1; mark 4; mark 2; mark 3; \
              tcp-timeout 7200",
         );
-        assert_eq!(changes(&old, &new), [
-            "~ settings timeout tcp 15m -> 2h",
-            "~ service tcp:10.0.0.1:80 scheduler rr -> wrr",
-            "~ server tcp:10.0.0.1:80 10.1.0.2:80 weight 1 -> 0",
-            "+ server tcp:10.0.0.1:80 10.1.0.3:80 masq weight 2",
-            "- server tcp:10.0.0.1:80 10.1.0.1:80",
-            "+ service fwmark:7 rr",
-            "+ server fwmark:7 10.1.0.1:0 masq weight 1",
-            "+ mark --mark 3",
-            "- mark --mark 1",
-            "~ marks in another order",
-            "- service udp:10.0.0.1:53 with 1 server",
-        ]);
+        assert_eq!(
+            changes(&old, &new),
+            [
+                "~ settings timeout tcp 15m -> 2h",
+                "~ service tcp:10.0.0.1:80 scheduler rr -> wrr",
+                "~ server tcp:10.0.0.1:80 10.1.0.2:80 weight 1 -> 0",
+                "+ server tcp:10.0.0.1:80 10.1.0.3:80 masq weight 2",
+                "- server tcp:10.0.0.1:80 10.1.0.1:80",
+                "+ service fwmark:7 rr",
+                "+ server fwmark:7 10.1.0.1:0 masq weight 1",
+                "+ mark --mark 3",
+                "- mark --mark 1",
+                "~ marks in another order",
+                "- service udp:10.0.0.1:53 with 1 server",
+            ]
+        );
         assert_eq!(changes(&new, &new), Vec::<String>::new());
     }
 }

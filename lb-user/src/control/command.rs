@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::Op;
 use crate::model::{
-    ForwardingMethod, MarkRule, Scheduler, Server, Service, ServiceKey, SourceNat, Table, TableError,
+    ForwardingMethod, MarkRule, Scheduler, Server, Service, ServiceKey, SourceNat, Table,
+    TableError,
 };
 
 /// One change, asked for.
@@ -91,21 +92,40 @@ impl Command {
         let find = |key: &ServiceKey| table.service(key).ok_or(TableError::NoSuchService(*key));
         Ok(match self {
             Self::AddService(service) => Op::AddService(service.clone()),
-            Self::EditService { key, edit } => Op::EditService(edit.edited(find(key)?).without_servers()),
+            Self::EditService { key, edit } => {
+                Op::EditService(edit.edited(find(key)?).without_servers())
+            }
             Self::RemoveService(key) => Op::RemoveService(*key),
-            Self::AddServer { service, server } => Op::AddServer { service: *service, server: *server },
-            Self::EditServer { service, address, weight, method } => {
+            Self::AddServer { service, server } => Op::AddServer {
+                service: *service,
+                server: *server,
+            },
+            Self::EditServer {
+                service,
+                address,
+                weight,
+                method,
+            } => {
                 let there = find(service)?
                     .server(*address)
-                    .ok_or(TableError::NoSuchServer { service: *service, server: *address })?;
+                    .ok_or(TableError::NoSuchServer {
+                        service: *service,
+                        server: *address,
+                    })?;
                 let server = Server {
                     weight: weight.unwrap_or(there.weight),
                     method: method.unwrap_or(there.method),
                     ..*there
                 };
-                Op::EditServer { service: *service, server }
+                Op::EditServer {
+                    service: *service,
+                    server,
+                }
             }
-            Self::RemoveServer { service, address } => Op::RemoveServer { service: *service, address: *address },
+            Self::RemoveServer { service, address } => Op::RemoveServer {
+                service: *service,
+                address: *address,
+            },
             Self::AddMark(rule) => {
                 let rules = table.marks().iter().chain([rule]).cloned().collect();
                 Op::SetMarkRules(rules)
@@ -133,15 +153,27 @@ mod tests {
     fn an_edit_changes_only_what_it_names() {
         let mut there = table("tcp:10.0.0.1:80 wrr 10.1.0.1:80/3");
         let key = "tcp:10.0.0.1:80".parse().unwrap();
-        let edit = ServiceEdit { answer: Some(true), ..ServiceEdit::default() };
-        Command::EditService { key, edit }.op(&there).unwrap().apply_to(&mut there).unwrap();
+        let edit = ServiceEdit {
+            answer: Some(true),
+            ..ServiceEdit::default()
+        };
+        Command::EditService { key, edit }
+            .op(&there)
+            .unwrap()
+            .apply_to(&mut there)
+            .unwrap();
         let service = there.service(&key).unwrap();
         assert!(service.answer);
         assert_eq!(service.scheduler, Scheduler::WeightedRoundRobin);
         assert_eq!(service.servers.len(), 1);
 
         let address = "10.1.0.1:80".parse().unwrap();
-        let quiesce = Command::EditServer { service: key, address, weight: Some(0), method: None };
+        let quiesce = Command::EditServer {
+            service: key,
+            address,
+            weight: Some(0),
+            method: None,
+        };
         quiesce.op(&there).unwrap().apply_to(&mut there).unwrap();
         assert_eq!(there.service(&key).unwrap().servers[0].weight, 0);
     }
@@ -151,9 +183,23 @@ mod tests {
         let there = table("tcp:10.0.0.1:80 wrr");
         let key = "tcp:10.0.0.1:80".parse().unwrap();
         let address = "10.1.0.1:80".parse().unwrap();
-        let edit = Command::EditServer { service: key, address, weight: Some(0), method: None };
-        assert_eq!(edit.op(&there).unwrap_err().to_string(), "service tcp:10.0.0.1:80 has no server 10.1.0.1:80");
+        let edit = Command::EditServer {
+            service: key,
+            address,
+            weight: Some(0),
+            method: None,
+        };
+        assert_eq!(
+            edit.op(&there).unwrap_err().to_string(),
+            "service tcp:10.0.0.1:80 has no server 10.1.0.1:80"
+        );
         let rule = MarkRule::new("7".parse().unwrap());
-        assert_eq!(Command::RemoveMark(rule).op(&there).unwrap_err().to_string(), "there is no mark rule `--mark 7`");
+        assert_eq!(
+            Command::RemoveMark(rule)
+                .op(&there)
+                .unwrap_err()
+                .to_string(),
+            "there is no mark rule `--mark 7`"
+        );
     }
 }

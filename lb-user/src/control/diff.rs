@@ -37,7 +37,9 @@ pub fn diff(old: &Table, new: &Table) -> Vec<Op> {
     if old.marks() != new.marks() {
         edits.push(Op::SetMarkRules(new.marks().to_vec()));
     }
-    let gone = old.services().filter(|service| new.service(&service.key).is_none());
+    let gone = old
+        .services()
+        .filter(|service| new.service(&service.key).is_none());
     last.extend(gone.map(|service| Op::RemoveService(service.key)));
 
     first.append(&mut edits);
@@ -48,14 +50,25 @@ pub fn diff(old: &Table, new: &Table) -> Vec<Op> {
 /// The difference of a service that stays: into `edits` what comes before all removals, into `removals` the rest.
 fn diff_service(old: &Service, new: &Service, edits: &mut Vec<Op>, removals: &mut Vec<Op>) {
     let by_socket = |service: &Service| -> HashMap<SocketAddr, Server> {
-        service.servers.iter().map(|server| (server.socket(), *server)).collect()
+        service
+            .servers
+            .iter()
+            .map(|server| (server.socket(), *server))
+            .collect()
     };
     let (before, after) = (by_socket(old), by_socket(new));
     let service = new.key;
 
     // Each goes to the head: the oldest first.
-    let added = new.servers.iter().rev().filter(|server| !before.contains_key(&server.socket()));
-    edits.extend(added.map(|server| Op::AddServer { service, server: *server }));
+    let added = new
+        .servers
+        .iter()
+        .rev()
+        .filter(|server| !before.contains_key(&server.socket()));
+    edits.extend(added.map(|server| Op::AddServer {
+        service,
+        server: *server,
+    }));
 
     if !old.same_attributes(new) {
         edits.push(Op::EditService(new.without_servers()));
@@ -70,10 +83,17 @@ fn diff_service(old: &Service, new: &Service, edits: &mut Vec<Op>, removals: &mu
         })
     };
     for rises in [true, false] {
-        edits.extend(changed(rises).map(|server| Op::EditServer { service, server: *server }));
+        edits.extend(changed(rises).map(|server| Op::EditServer {
+            service,
+            server: *server,
+        }));
     }
 
-    let gone = old.servers.iter().map(Server::socket).filter(|socket| !after.contains_key(socket));
+    let gone = old
+        .servers
+        .iter()
+        .map(Server::socket)
+        .filter(|socket| !after.contains_key(socket));
     removals.extend(gone.map(|address| Op::RemoveServer { service, address }));
 }
 
@@ -89,12 +109,20 @@ mod tests {
 
     /// The servers that new connections can go to.
     fn open(table: &Table, key: &ServiceKey) -> bool {
-        table.service(key).is_some_and(|service| service.servers.iter().any(|server| server.weight > 0))
+        table
+            .service(key)
+            .is_some_and(|service| service.servers.iter().any(|server| server.weight > 0))
     }
 
     /// What the list is after the operations, by the rule in the documentation of [`diff`].
     fn expected_order(old: &Service, new: &Service) -> Vec<SocketAddr> {
-        let sockets = |service: &Service| service.servers.iter().map(Server::socket).collect::<Vec<_>>();
+        let sockets = |service: &Service| {
+            service
+                .servers
+                .iter()
+                .map(Server::socket)
+                .collect::<Vec<_>>()
+        };
         let (before, after) = (sockets(old), sockets(new));
         let added = after.iter().filter(|socket| !before.contains(socket));
         let stay = before.iter().filter(|socket| after.contains(socket));
@@ -150,18 +178,24 @@ mod tests {
     #[test]
     fn the_order_of_operations() {
         use crate::control::testing::table;
-        let old = table("tcp:10.0.0.1:80 rr 10.1.0.1:80/1 10.1.0.2:80/5; tcp:10.0.0.2:80 rr; mark 1");
-        let new = table("fwmark:7 rr 10.1.0.9:80/1; tcp:10.0.0.1:80 wrr 10.1.0.3:80/1 10.1.0.2:80/0 10.1.0.4:80/1; mark 7");
+        let old =
+            table("tcp:10.0.0.1:80 rr 10.1.0.1:80/1 10.1.0.2:80/5; tcp:10.0.0.2:80 rr; mark 1");
+        let new = table(
+            "fwmark:7 rr 10.1.0.9:80/1; tcp:10.0.0.1:80 wrr 10.1.0.3:80/1 10.1.0.2:80/0 10.1.0.4:80/1; mark 7",
+        );
         let ops: Vec<String> = diff(&old, &new).iter().map(ToString::to_string).collect();
-        assert_eq!(ops, [
-            "add service fwmark:7",
-            "add server 10.1.0.4:80 to tcp:10.0.0.1:80",
-            "add server 10.1.0.3:80 to tcp:10.0.0.1:80",
-            "edit service tcp:10.0.0.1:80",
-            "edit server 10.1.0.2:80 of tcp:10.0.0.1:80",
-            "set 1 mark rules",
-            "remove server 10.1.0.1:80 from tcp:10.0.0.1:80",
-            "remove service tcp:10.0.0.2:80",
-        ]);
+        assert_eq!(
+            ops,
+            [
+                "add service fwmark:7",
+                "add server 10.1.0.4:80 to tcp:10.0.0.1:80",
+                "add server 10.1.0.3:80 to tcp:10.0.0.1:80",
+                "edit service tcp:10.0.0.1:80",
+                "edit server 10.1.0.2:80 of tcp:10.0.0.1:80",
+                "set 1 mark rules",
+                "remove server 10.1.0.1:80 from tcp:10.0.0.1:80",
+                "remove service tcp:10.0.0.2:80",
+            ]
+        );
     }
 }

@@ -53,7 +53,9 @@ impl Op {
             Self::RemoveService(key) => table.remove_service(key).map(drop),
             Self::AddServer { service, server } => table.add_server(service, *server),
             Self::EditServer { service, server } => table.edit_server(service, *server),
-            Self::RemoveServer { service, address } => table.remove_server(service, *address).map(drop),
+            Self::RemoveServer { service, address } => {
+                table.remove_server(service, *address).map(drop)
+            }
             Self::SetMarkRules(rules) => table.set_marks(rules.clone()),
             Self::SetSettings(settings) => table.set_settings(*settings),
         }
@@ -66,9 +68,15 @@ impl fmt::Display for Op {
             Self::AddService(service) => write!(f, "add service {}", service.key),
             Self::EditService(service) => write!(f, "edit service {}", service.key),
             Self::RemoveService(key) => write!(f, "remove service {key}"),
-            Self::AddServer { service, server } => write!(f, "add server {} to {service}", server.socket()),
-            Self::EditServer { service, server } => write!(f, "edit server {} of {service}", server.socket()),
-            Self::RemoveServer { service, address } => write!(f, "remove server {address} from {service}"),
+            Self::AddServer { service, server } => {
+                write!(f, "add server {} to {service}", server.socket())
+            }
+            Self::EditServer { service, server } => {
+                write!(f, "edit server {} of {service}", server.socket())
+            }
+            Self::RemoveServer { service, address } => {
+                write!(f, "remove server {address} from {service}")
+            }
             Self::SetMarkRules(rules) => write!(f, "set {} mark rules", rules.len()),
             Self::SetSettings(_) => write!(f, "set the settings"),
         }

@@ -4,7 +4,7 @@
 //! brought: what each file declared at its last `apply` is kept as its claim, and whatever no claim has belongs to
 //! commands. A claim also tells what was taken from a file since ([`Claims::taken`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::{Op, changes};
 use crate::model::{MarkRule, ScopeId, Server, Service, ServiceKey, Settings, Table, TableError};
@@ -51,7 +51,9 @@ impl Claims {
     /// Whether a file claims this service.
     #[must_use]
     pub fn has_service(&self, key: &ServiceKey) -> bool {
-        self.files.values().any(|declared| declared.table.service(key).is_some())
+        self.files
+            .values()
+            .any(|declared| declared.table.service(key).is_some())
     }
 
     /// Takes up a claim as it was kept.
@@ -70,7 +72,12 @@ impl Claims {
     ///
     /// # Errors
     /// The outcome would have too many shapes of mark rules.
-    pub fn declare(&self, origin: ScopeId, wanted: Declared, current: &Table) -> Result<(Table, Self), TableError> {
+    pub fn declare(
+        &self,
+        origin: ScopeId,
+        wanted: Declared,
+        current: &Table,
+    ) -> Result<(Table, Self), TableError> {
         let nothing = Declared::default();
         let claimed = self.files.get(&origin).unwrap_or(&nothing);
         let mut table = Table::new();
@@ -81,7 +88,10 @@ impl Claims {
             };
             table.add_service(service)?;
         }
-        for service in current.services().filter(|there| wanted.table.service(&there.key).is_none()) {
+        for service in current
+            .services()
+            .filter(|there| wanted.table.service(&there.key).is_none())
+        {
             let rest = match claimed.table.service(&service.key) {
                 None => Some(service.clone()),
                 Some(claim) => foreign(service, claim),
@@ -90,7 +100,11 @@ impl Claims {
                 table.add_service(rest)?;
             }
         }
-        table.set_marks(merged_marks(current.marks(), claimed.table.marks(), wanted.table.marks()))?;
+        table.set_marks(merged_marks(
+            current.marks(),
+            claimed.table.marks(),
+            wanted.table.marks(),
+        ))?;
         table.set_settings(match (wanted.has_settings, claimed.has_settings) {
             (true, _) => *wanted.table.settings(),
             (false, true) => Settings::default(),
@@ -100,7 +114,10 @@ impl Claims {
         let mut claims = self.clone();
         for (other, declared) in &mut claims.files {
             if *other != origin {
-                wanted.table.services().for_each(|service| release(declared, &service.key));
+                wanted
+                    .table
+                    .services()
+                    .for_each(|service| release(declared, &service.key));
             }
         }
         claims.files.retain(|_, declared| !declared.is_empty());
@@ -114,7 +131,11 @@ impl Claims {
             match op {
                 Op::AddService(service) => release(declared, &service.key),
                 Op::AddServer { service, server } => {
-                    if declared.table.service(service).is_some_and(|there| there.server(server.socket()).is_some()) {
+                    if declared
+                        .table
+                        .service(service)
+                        .is_some_and(|there| there.server(server.socket()).is_some())
+                    {
                         // Removing what was just found cannot fail.
                         let _ = declared.table.remove_server(service, server.socket());
                     }
@@ -153,19 +174,35 @@ fn release(declared: &mut Declared, key: &ServiceKey) {
 
 /// The service as declared, with the servers of others that it has, and in the order that additions can make.
 fn merged(there: &Service, claim: Option<&Service>, wanted: &Service) -> Service {
-    let added = wanted.servers.iter().filter(|server| there.server(server.socket()).is_none());
-    let stay = there.servers.iter().filter_map(|server| match wanted.server(server.socket()) {
-        Some(declared) => Some(declared),
-        None => is_foreign(server, claim).then_some(server),
-    });
-    Service { servers: added.chain(stay).copied().collect(), ..wanted.clone() }
+    let added = wanted
+        .servers
+        .iter()
+        .filter(|server| there.server(server.socket()).is_none());
+    let stay = there
+        .servers
+        .iter()
+        .filter_map(|server| match wanted.server(server.socket()) {
+            Some(declared) => Some(declared),
+            None => is_foreign(server, claim).then_some(server),
+        });
+    Service {
+        servers: added.chain(stay).copied().collect(),
+        ..wanted.clone()
+    }
 }
 
 /// What is left of a service that its file no longer declares: the servers of others, if there are any.
 fn foreign(there: &Service, claim: &Service) -> Option<Service> {
-    let servers: Vec<Server> =
-        there.servers.iter().filter(|server| is_foreign(server, Some(claim))).copied().collect();
-    (!servers.is_empty()).then(|| Service { servers, ..there.clone() })
+    let servers: Vec<Server> = there
+        .servers
+        .iter()
+        .filter(|server| is_foreign(server, Some(claim)))
+        .copied()
+        .collect();
+    (!servers.is_empty()).then(|| Service {
+        servers,
+        ..there.clone()
+    })
 }
 
 fn is_foreign(server: &Server, claim: Option<&Service>) -> bool {
@@ -174,10 +211,13 @@ fn is_foreign(server: &Server, claim: Option<&Service>) -> bool {
 
 /// The declared rules in one block, where the claimed ones were or else at the end, among the rules of others.
 fn merged_marks(current: &[MarkRule], claimed: &[MarkRule], wanted: &[MarkRule]) -> Vec<MarkRule> {
-    let own = |rule: &&MarkRule| claimed.contains(rule) || wanted.contains(rule);
-    let place = current.iter().position(|rule| own(&rule)).unwrap_or(current.len());
+    let own: HashSet<&MarkRule> = claimed.iter().chain(wanted).collect();
+    let place = current
+        .iter()
+        .position(|rule| own.contains(rule))
+        .unwrap_or(current.len());
     let before = current[..place].iter();
-    let after = current[place..].iter().filter(|rule| !own(rule));
+    let after = current[place..].iter().filter(|rule| !own.contains(rule));
     before.chain(wanted).chain(after).cloned().collect()
 }
 
@@ -193,18 +233,27 @@ mod tests {
     }
 
     fn file(text: &str) -> Declared {
-        Declared { table: table(text), has_settings: false }
+        Declared {
+            table: table(text),
+            has_settings: false,
+        }
     }
 
     #[test]
     fn a_file_removes_only_what_it_brought() {
         let current = table("tcp:10.0.0.9:80 rr 10.1.0.9:80/1; mark 9");
         let (current, mut claims) = Claims::default()
-            .declare(origin(), file("tcp:10.0.0.1:80 rr 10.1.0.1:80/1; udp:10.0.0.1:53 rr; mark 1"), &current)
+            .declare(
+                origin(),
+                file("tcp:10.0.0.1:80 rr 10.1.0.1:80/1; udp:10.0.0.1:53 rr; mark 1"),
+                &current,
+            )
             .unwrap();
         assert_eq!(
             current,
-            table("tcp:10.0.0.9:80 rr 10.1.0.9:80/1; tcp:10.0.0.1:80 rr 10.1.0.1:80/1; udp:10.0.0.1:53 rr; mark 9; mark 1")
+            table(
+                "tcp:10.0.0.9:80 rr 10.1.0.9:80/1; tcp:10.0.0.1:80 rr 10.1.0.1:80/1; udp:10.0.0.1:53 rr; mark 9; mark 1"
+            )
         );
         assert_eq!(claims.taken(&current), Vec::<String>::new());
 
@@ -212,7 +261,10 @@ mod tests {
         let mut current = current;
         let key = "tcp:10.0.0.1:80".parse().unwrap();
         let ops = [
-            Op::AddServer { service: key, server: crate::control::testing::server(&key, "10.1.0.2:80/1") },
+            Op::AddServer {
+                service: key,
+                server: crate::control::testing::server(&key, "10.1.0.2:80/1"),
+            },
             Op::RemoveService("udp:10.0.0.1:53".parse().unwrap()),
         ];
         for op in &ops {
@@ -223,17 +275,24 @@ mod tests {
 
         // An empty file takes back what is its own, and leaves the service that holds the command's server.
         let (current, claims) = claims.declare(origin(), file(""), &current).unwrap();
-        assert_eq!(current, table("tcp:10.0.0.9:80 rr 10.1.0.9:80/1; tcp:10.0.0.1:80 rr 10.1.0.2:80/1; mark 9"));
+        assert_eq!(
+            current,
+            table("tcp:10.0.0.9:80 rr 10.1.0.9:80/1; tcp:10.0.0.1:80 rr 10.1.0.2:80/1; mark 9")
+        );
         assert!(claims.is_empty());
     }
 
     #[test]
     fn what_a_command_adds_again_is_its_own() {
-        let (mut current, mut claims) =
-            Claims::default().declare(origin(), file("tcp:10.0.0.1:80 rr"), &Table::new()).unwrap();
+        let (mut current, mut claims) = Claims::default()
+            .declare(origin(), file("tcp:10.0.0.1:80 rr"), &Table::new())
+            .unwrap();
         for op in [
             Op::RemoveService("tcp:10.0.0.1:80".parse().unwrap()),
-            Op::AddService(Service::new("tcp:10.0.0.1:80".parse().unwrap(), "wrr".parse().unwrap())),
+            Op::AddService(Service::new(
+                "tcp:10.0.0.1:80".parse().unwrap(),
+                "wrr".parse().unwrap(),
+            )),
         ] {
             op.apply_to(&mut current).unwrap();
             claims.commanded(&op);
@@ -244,8 +303,13 @@ mod tests {
 
     #[test]
     fn settings_go_back_to_the_defaults_with_the_file() {
-        let declared = Declared { table: table("tcp-timeout 60"), has_settings: true };
-        let (current, claims) = Claims::default().declare(origin(), declared, &Table::new()).unwrap();
+        let declared = Declared {
+            table: table("tcp-timeout 60"),
+            has_settings: true,
+        };
+        let (current, claims) = Claims::default()
+            .declare(origin(), declared, &Table::new())
+            .unwrap();
         assert_eq!(current, table("tcp-timeout 60"));
         let (current, claims) = claims.declare(origin(), file(""), &current).unwrap();
         assert_eq!((current, claims), (Table::new(), Claims::default()));

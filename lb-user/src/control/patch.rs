@@ -28,9 +28,9 @@ impl Patch {
             let key = match op {
                 Op::AddService(service) | Op::EditService(service) => service.key,
                 Op::RemoveService(key) => *key,
-                Op::AddServer { service, .. } | Op::EditServer { service, .. } | Op::RemoveServer { service, .. } => {
-                    *service
-                }
+                Op::AddServer { service, .. }
+                | Op::EditServer { service, .. }
+                | Op::RemoveServer { service, .. } => *service,
                 Op::SetMarkRules(_) => {
                     patch.marks.get_or_insert_with(|| table.marks().to_vec());
                     continue;
@@ -40,9 +40,25 @@ impl Patch {
                     continue;
                 }
             };
-            patch.services.entry(key).or_insert_with(|| table.service(&key).cloned());
+            patch
+                .services
+                .entry(key)
+                .or_insert_with(|| table.service(&key).cloned());
         }
         patch
+    }
+
+    /// What `ops` touch of `table`, before and after them. Only that is copied, so that the cost is that of the change
+    /// and not of the table.
+    ///
+    /// # Errors
+    /// An operation does not fit the table.
+    pub fn around(ops: &[Op], table: &Table) -> Result<(Self, Self), TableError> {
+        let before = Self::touched(ops, table);
+        let mut part = before.applied_to(&Table::new())?;
+        ops.iter().try_for_each(|op| op.apply_to(&mut part))?;
+        let after = Self::touched(ops, &part);
+        Ok((before, after))
     }
 
     /// `table` with these entries as they are here.
@@ -84,7 +100,8 @@ mod tests {
             let ops = diff(&old, &new);
             let mut after = old.clone();
             ops.iter().for_each(|op| op.apply_to(&mut after).unwrap());
-            let (undo, redo) = (Patch::touched(&ops, &old), Patch::touched(&ops, &after));
+            let (undo, redo) = Patch::around(&ops, &old).unwrap();
+            prop_assert_eq!(&redo, &Patch::touched(&ops, &after));
             let mut table = old.clone();
             for step in 0..=ops.len() {
                 for (patch, end) in [(&undo, &old), (&redo, &after)] {

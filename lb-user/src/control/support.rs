@@ -40,7 +40,10 @@ pub fn service(service: &Service) -> Result<(), NotYet> {
         return Err(NotYet::Ipv6Service(service.key));
     }
     match service.key {
-        ServiceKey::Address { protocol: Protocol::Sctp, .. } => Err(NotYet::SctpService(service.key)),
+        ServiceKey::Address {
+            protocol: Protocol::Sctp,
+            ..
+        } => Err(NotYet::SctpService(service.key)),
         ServiceKey::Address { .. } | ServiceKey::Fwmark { .. } => Ok(()),
     }
 }
@@ -50,7 +53,11 @@ pub fn service(service: &Service) -> Result<(), NotYet> {
 /// # Errors
 /// It cannot yet.
 pub fn mark_rule(rule: &MarkRule) -> Result<(), NotYet> {
-    if rule.family() == Some(AddressFamily::V6) { Err(NotYet::Ipv6Mark(rule.clone())) } else { Ok(()) }
+    if rule.family() == Some(AddressFamily::V6) {
+        Err(NotYet::Ipv6Mark(rule.clone()))
+    } else {
+        Ok(())
+    }
 }
 
 /// Whether the datapath can do this operation.

@@ -7,15 +7,19 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::model::{
-    AddressFamily, ForwardingMethod, MarkRule, MarkValue, Scheduler, Server, Service, ServiceKey, Settings, SourceNat,
-    Table,
+    AddressFamily, ForwardingMethod, MarkRule, MarkValue, Scheduler, Server, Service, ServiceKey,
+    Settings, SourceNat, Table,
 };
 
 /// Reads `KEY SCHEDULER SERVER/WEIGHT…; …; mark N; tcp-timeout SECONDS`, the newest server first.
 pub(crate) fn table(text: &str) -> Table {
     let mut table = Table::new();
     let mut marks = Vec::new();
-    for entry in text.split(';').map(str::trim).filter(|entry| !entry.is_empty()) {
+    for entry in text
+        .split(';')
+        .map(str::trim)
+        .filter(|entry| !entry.is_empty())
+    {
         let words: Vec<&str> = entry.split_whitespace().collect();
         match words[0] {
             "mark" => marks.push(MarkRule::new(words[1].parse().unwrap())),
@@ -26,7 +30,10 @@ pub(crate) fn table(text: &str) -> Table {
             }
             key => {
                 let mut service = Service::new(key.parse().unwrap(), words[1].parse().unwrap());
-                service.servers = words[2..].iter().map(|word| server(&service.key, word)).collect();
+                service.servers = words[2..]
+                    .iter()
+                    .map(|word| server(&service.key, word))
+                    .collect();
                 table.add_service(service).unwrap();
             }
         }
@@ -38,7 +45,13 @@ pub(crate) fn table(text: &str) -> Table {
 /// Reads `ADDRESS:PORT/WEIGHT`.
 pub(crate) fn server(service: &ServiceKey, text: &str) -> Server {
     let (socket, weight) = text.split_once('/').unwrap();
-    Server::new(service, socket.parse().unwrap(), weight.parse().unwrap(), ForwardingMethod::Masquerade).unwrap()
+    Server::new(
+        service,
+        socket.parse().unwrap(),
+        weight.parse().unwrap(),
+        ForwardingMethod::Masquerade,
+    )
+    .unwrap()
 }
 
 /// A small table, so that two of them often have the same entries.
@@ -47,7 +60,10 @@ pub(crate) fn table_strategy() -> impl Strategy<Value = Table> {
         (1u8..5).prop_map(|n| format!("tcp:10.0.0.{n}:80").parse().unwrap()),
         (1u32..4).prop_map(|mark| ServiceKey::fwmark(mark, AddressFamily::V4).unwrap()),
     ];
-    let scheduler = prop_oneof![Just(Scheduler::RoundRobin), Just(Scheduler::WeightedRoundRobin)];
+    let scheduler = prop_oneof![
+        Just(Scheduler::RoundRobin),
+        Just(Scheduler::WeightedRoundRobin)
+    ];
     let source_nat = prop_oneof![Just(SourceNat::Off), Just(SourceNat::Interface)];
     let servers = vec((1u8..6, 0u32..3), 0..5);
     let service = (key, scheduler, source_nat, any::<bool>(), servers).prop_map(
@@ -58,7 +74,8 @@ pub(crate) fn table_strategy() -> impl Strategy<Value = Table> {
             for (host, weight) in servers {
                 let socket = SocketAddr::new([10, 1, 0, host].into(), 80);
                 if service.server(socket).is_none() {
-                    let server = Server::new(&key, socket, weight, ForwardingMethod::Masquerade).unwrap();
+                    let server =
+                        Server::new(&key, socket, weight, ForwardingMethod::Masquerade).unwrap();
                     service.servers.push(server);
                 }
             }

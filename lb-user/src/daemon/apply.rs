@@ -22,70 +22,86 @@ struct Target {
 
 impl Engine {
     /// Applies a file whole, or not at all. The first scope is the one in which it is applied.
-    pub(super) fn apply(&mut self, scopes: Vec<ApplyScope>, dry_run: bool) -> Result<Vec<wire::ScopeChanges>, Failure> {
-        let mut opened = Vec::new();
-        let outcome = self.apply_opening(scopes, dry_run, &mut opened);
-        if outcome.is_err() || dry_run {
-            for id in opened {
-                self.close(id);
-            }
-        }
-        outcome
-    }
-
-    fn apply_opening(
+    pub(super) fn apply(
         &mut self,
         scopes: Vec<ApplyScope>,
         dry_run: bool,
-        opened: &mut Vec<ScopeId>,
     ) -> Result<Vec<wire::ScopeChanges>, Failure> {
-        let mut targets = self.targets(scopes)?;
-
-        // Judged before anything is made, with a number that no scope has in place of one that is not there yet.
+        let targets = self.targets(scopes)?;
+        // Judged before anything is made, with a number that no file has in place of one that is not there yet.
+        let origin = targets[0].id.unwrap_or(ScopeId::MAX);
+        let mut report = Vec::new();
         for target in &targets {
-            let claims = target.id.map(|id| self.claims(id)).unwrap_or_default();
-            let there = target.id.map_or_else(Table::new, |id| self.scopes[&id].table.clone());
-            let origin = targets[0].id.unwrap_or(ScopeId::MAX);
-            let (wanted, _) = claims.declare(origin, target.declared.clone(), &there)?;
-            diff(&there, &wanted).iter().try_for_each(support::op)?;
+            let (ops, _, lines) = self.plan(target.id, origin, target.declared.clone())?;
+            ops.iter().try_for_each(support::op)?;
+            if !lines.is_empty() {
+                report.push(wire::ScopeChanges {
+                    netns: target.name.clone(),
+                    changes: lines,
+                });
+            }
         }
+        if dry_run {
+            return Ok(report);
+        }
+        let mut opened = Vec::new();
+        let outcome = self.carry_out(targets, &mut opened);
+        if outcome.is_err() {
+            opened.into_iter().for_each(|id| self.close(id));
+        }
+        outcome.map(|()| report)
+    }
+
+    fn carry_out(
+        &mut self,
+        mut targets: Vec<Target>,
+        opened: &mut Vec<ScopeId>,
+    ) -> Result<(), Failure> {
         // What files claim is told by the scope in which they were applied: that one must have a number.
-        let elsewhere = targets.iter().any(|target| !target.declared.is_empty());
+        let anything = targets.iter().any(|target| !target.declared.is_empty());
         for (place, target) in targets.iter_mut().enumerate() {
-            let needed = !target.declared.is_empty() || (place == 0 && elsewhere);
+            let needed = !target.declared.is_empty() || (place == 0 && anything);
             if let (None, true, Some(netns)) = (target.id, needed, target.netns.take()) {
                 let id = self.open(netns)?;
                 opened.push(id);
                 target.id = Some(id);
             }
         }
-
-        let Some(origin) = targets[0].id else { return Ok(Vec::new()) };
+        let Some(origin) = targets[0].id else {
+            return Ok(());
+        };
         let mut planned = Vec::new();
-        let mut report = Vec::new();
         for target in targets {
             let Some(id) = target.id else { continue };
-            let (ops, claims, lines) = self.plan(id, origin, target.declared)?;
-            if !lines.is_empty() {
-                report.push(wire::ScopeChanges { netns: target.name, changes: lines });
-            }
+            let (ops, claims, _) = self.plan(Some(id), origin, target.declared)?;
             if !ops.is_empty() || claims != self.claims(id) {
-                planned.push(Planned { scope: id, ops, claims });
+                planned.push(Planned {
+                    scope: id,
+                    ops,
+                    claims,
+                });
             }
         }
-        if !dry_run && !planned.is_empty() {
+        if !planned.is_empty() {
             self.change(planned)?;
             info!(scope = %origin, "a file was applied");
         }
-        Ok(report)
+        Ok(())
     }
 
     /// The scopes that the file names, and those that it no longer names and still claims something in.
     fn targets(&self, scopes: Vec<ApplyScope>) -> Result<Vec<Target>, Failure> {
         let mut targets: Vec<Target> = Vec::new();
-        for ApplyScope { name, netns, declared } in scopes {
-            let twice = targets.iter().any(|there| there.netns.as_ref() == Some(&netns));
-            if twice {
+        for ApplyScope {
+            name,
+            netns,
+            declared,
+        } in scopes
+        {
+            if targets
+                .iter()
+                .any(|there| there.netns.as_ref() == Some(&netns))
+            {
                 let name = name.unwrap_or_default();
                 return Err(Failure::new(
                     FailureKind::Invalid,
@@ -93,28 +109,43 @@ impl Engine {
                 )
                 .hint("put all of its services in one place"));
             }
-            targets.push(Target { name, id: self.find(&netns), netns: Some(netns), declared });
+            targets.push(Target {
+                name,
+                id: self.find(&netns),
+                netns: Some(netns),
+                declared,
+            });
         }
         if let Some(origin) = targets.first().and_then(|target| target.id) {
             for (id, known) in &self.journal.scopes {
                 let named = targets.iter().any(|target| target.id == Some(*id));
-                if !named && self.scopes.contains_key(id) && known.claims.files().contains_key(&origin) {
+                let claimed = known.claims.files().contains_key(&origin);
+                if !named && claimed && self.scopes.contains_key(id) {
                     let name = Some(known.netns.label.clone());
-                    targets.push(Target { name, id: Some(*id), netns: None, declared: Declared::default() });
+                    let declared = Declared::default();
+                    targets.push(Target {
+                        name,
+                        id: Some(*id),
+                        netns: None,
+                        declared,
+                    });
                 }
             }
         }
         Ok(targets)
     }
 
+    /// What a file makes of a scope, or of a new one.
     fn plan(
         &self,
-        id: ScopeId,
+        id: Option<ScopeId>,
         origin: ScopeId,
         declared: Declared,
     ) -> Result<(Vec<Op>, Claims, Vec<String>), Failure> {
-        let there = &self.scopes[&id].table;
-        let (wanted, claims) = self.claims(id).declare(origin, declared, there)?;
+        let empty = Table::new();
+        let there = id.map_or(&empty, |id| &self.scopes[&id].table);
+        let claims = id.map(|id| self.claims(id)).unwrap_or_default();
+        let (wanted, claims) = claims.declare(origin, declared, there)?;
         Ok((diff(there, &wanted), claims, changes(there, &wanted)))
     }
 }

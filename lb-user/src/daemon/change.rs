@@ -24,16 +24,14 @@ impl Engine {
     pub(super) fn change(&mut self, planned: Vec<Planned>) -> Result<(), Failure> {
         let mut changes = Vec::with_capacity(planned.len());
         for plan in &planned {
-            let before = &self.scopes[&plan.scope].table;
-            let mut after = before.clone();
-            for op in &plan.ops {
-                op.apply_to(&mut after)?;
-            }
+            let (before, after) = Patch::around(&plan.ops, &self.scopes[&plan.scope].table)?;
+            let claims = Some(&plan.claims).filter(|claims| **claims != self.claims(plan.scope));
+            let claims = claims.cloned();
             changes.push(ScopeChange {
                 scope: plan.scope,
-                before: Patch::touched(&plan.ops, before),
-                after: Patch::touched(&plan.ops, &after),
-                claims: plan.claims.clone(),
+                before,
+                after,
+                claims,
             });
         }
         for plan in &planned {
@@ -76,11 +74,17 @@ impl Engine {
 
     /// Takes the change off the journal. When it was made, its claims hold from now on.
     fn settle(&mut self, made: bool) {
-        for change in std::mem::take(&mut self.journal.change) {
-            if let (true, Some(known)) = (made, self.journal.scopes.get_mut(&change.scope)) {
-                known.claims = change.claims;
+        let claims = self.journal.change.iter_mut().filter(|_| made);
+        for (id, claims) in claims.filter_map(|change| Some((change.scope, change.claims.take()?)))
+        {
+            if let Err(error) = self.store.save_claims(id, &claims) {
+                error!("{error}");
+            }
+            if let Some(known) = self.journal.scopes.get_mut(&id) {
+                known.claims = claims;
             }
         }
+        self.journal.change.clear();
         if let Err(error) = self.store.save(&self.journal) {
             // The change is made. A daemon that finds it in the journal finds nothing left to do for it.
             error!("{error}");
@@ -95,15 +99,23 @@ impl Engine {
         match self.lead_back() {
             Ok(()) => {
                 self.settle(false);
-                let what = if alone { failure.message } else {
+                let what = if alone {
+                    failure.message
+                } else {
                     format!("cannot {failed}: {}; nothing was changed", failure.message)
                 };
-                Failure { message: what, ..failure }
+                Failure {
+                    message: what,
+                    ..failure
+                }
             }
             // The change stays in the journal: the next start tries once more to finish or undo it.
             Err(second) => Failure::new(
                 FailureKind::System,
-                format!("cannot {failed}: {}; and what was done before cannot be undone: {second}", failure.message),
+                format!(
+                    "cannot {failed}: {}; and what was done before cannot be undone: {second}",
+                    failure.message
+                ),
             )
             .hint("the table is now as `bpvs list` shows it"),
         }
@@ -138,11 +150,13 @@ impl Engine {
             return Ok(());
         }
         // Scopes whose namespaces are gone meanwhile have nothing to finish.
-        self.journal.change.retain(|change| self.scopes.contains_key(&change.scope));
+        self.journal
+            .change
+            .retain(|change| self.scopes.contains_key(&change.scope));
         let changes = self.journal.change.clone();
-        let finished = changes
-            .iter()
-            .try_for_each(|change| self.lead_to(change.scope, |table| change.after.applied_to(table)));
+        let finished = changes.iter().try_for_each(|change| {
+            self.lead_to(change.scope, |table| change.after.applied_to(table))
+        });
         match finished {
             Ok(()) => {
                 info!("a change that was cut short is finished");
@@ -150,7 +164,9 @@ impl Engine {
             }
             Err(first) => match self.lead_back() {
                 Ok(()) => {
-                    info!("a change that was cut short is undone, since it cannot be finished: {first}");
+                    info!(
+                        "a change that was cut short is undone, since it cannot be finished: {first}"
+                    );
                     self.settle(false);
                 }
                 Err(error) => return Err(StartError::Unfinished(error.to_string())),

@@ -11,7 +11,7 @@ use super::journal::{Journal, JournalError, KnownNetNs, KnownScope, Store};
 use super::networks::Networks;
 use super::{Failure, FailureKind, Reply, Request, fault};
 use crate::api::wire;
-use crate::control::{Claims, Command, support};
+use crate::control::{Claims, Command, Patch, support};
 use crate::datapath::{Datapath, DatapathError};
 use crate::model::{ScopeId, Table};
 use crate::net::{HopId, HopKey, NetNs, Network};
@@ -104,9 +104,10 @@ impl StartError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Journal(_) | Self::UnknownScope(_) | Self::Unfinished(_) => {
-                Some("`bpvs down` removes all that is left, with the connections; then start anew".into())
-            }
+            Self::Journal(_) | Self::UnknownScope(_) | Self::Unfinished(_) => Some(
+                "`bpvs down` removes all that is left, with the connections; then start anew"
+                    .into(),
+            ),
             Self::Datapath(error) => error.hint(),
         }
     }
@@ -143,7 +144,10 @@ impl Engine {
     pub fn run(mut self, mut messages: mpsc::UnboundedReceiver<Message>) {
         while let Some(message) = messages.blocking_recv() {
             match message {
-                Message::Request { request: Request::Down, reply } => {
+                Message::Request {
+                    request: Request::Down,
+                    reply,
+                } => {
                     // The asker may be gone by now.
                     let _ = reply.send(self.down().map(|()| Reply::Done));
                     return;
@@ -151,7 +155,11 @@ impl Engine {
                 Message::Request { request, reply } => {
                     let _ = reply.send(self.handle(request));
                 }
-                Message::Network { scope, network, hops } => self.network(scope, network, hops),
+                Message::Network {
+                    scope,
+                    network,
+                    hops,
+                } => self.network(scope, network, hops),
                 Message::Tick => self.tick(),
                 Message::Stop => return,
             }
@@ -168,7 +176,9 @@ impl Engine {
             Request::Listing { netns } => self.listing(&netns).map(Reply::Listing),
             Request::Stats { netns } => self.stats(&netns).map(Reply::Stats),
             Request::Connections { netns } => self.connections(&netns).map(Reply::Connections),
-            Request::Command { netns, command } => self.command(netns, &command).map(|()| Reply::Done),
+            Request::Command { netns, command } => {
+                self.command(netns, &command).map(|()| Reply::Done)
+            }
             Request::Apply { scopes, dry_run } => self.apply(scopes, dry_run).map(Reply::Changes),
             Request::Down => Err(Failure::new(FailureKind::System, "the daemon is ending")),
         }
@@ -180,13 +190,17 @@ impl Engine {
         let table = there.map_or(&empty, |id| &self.scopes[&id].table);
         let op = command.op(table)?;
         support::op(&op)?;
-        // Whether it fits is found out before a scope is made for it.
-        op.apply_to(&mut table.clone())?;
+        // Whether it fits is known before a scope is made for it.
+        Patch::around(std::slice::from_ref(&op), table)?;
 
         let id = self.open(netns)?;
         let mut claims = self.claims(id);
         claims.commanded(&op);
-        let outcome = self.change(vec![super::change::Planned { scope: id, ops: vec![op], claims }]);
+        let outcome = self.change(vec![super::change::Planned {
+            scope: id,
+            ops: vec![op],
+            claims,
+        }]);
         if outcome.is_err() && there.is_none() {
             self.close(id);
         }
@@ -195,11 +209,18 @@ impl Engine {
 
     /// The scope of a namespace, if there is one.
     pub(super) fn find(&self, netns: &NetNs) -> Option<ScopeId> {
-        self.scopes.iter().find(|(_, scope)| scope.netns == *netns).map(|(id, _)| *id)
+        self.scopes
+            .iter()
+            .find(|(_, scope)| scope.netns == *netns)
+            .map(|(id, _)| *id)
     }
 
     pub(super) fn claims(&self, id: ScopeId) -> Claims {
-        self.journal.scopes.get(&id).map(|scope| scope.claims.clone()).unwrap_or_default()
+        self.journal
+            .scopes
+            .get(&id)
+            .map(|scope| scope.claims.clone())
+            .unwrap_or_default()
     }
 
     /// The scope of a namespace, made if there is none.
@@ -208,15 +229,20 @@ impl Engine {
             return Ok(id);
         }
         let id = self.journal.free_scope().ok_or_else(|| {
-            Failure::new(FailureKind::Full, format!("all {} scopes are in use", ScopeId::MAX))
-                .hint("`bpvs status` lists them; a scope is given up a minute after its last service")
+            Failure::new(
+                FailureKind::Full,
+                format!("all {} scopes are in use", ScopeId::MAX),
+            )
+            .hint("`bpvs status` lists them; a scope is given up a minute after its last service")
         })?;
         let known = KnownScope {
             netns: KnownNetNs::of(&netns)?,
             claims: Claims::default(),
             hops: Vec::new(),
         };
-        info!(scope = %id, netns = %netns, "a new scope");
+        info!(scope = %id, netns = %known.netns.label, "a new scope");
+        // Should a scope of this number have left some.
+        self.store.save_claims(id, &Claims::default())?;
         let next = self.journal.next_scope;
         self.journal.next_scope = id.get() + 1;
         self.journal.scopes.insert(id, known);
@@ -265,7 +291,9 @@ impl Engine {
             return;
         }
         self.journal.scopes.remove(&id);
-        if let Err(error) = self.store.save(&self.journal) {
+        // The claims go last: without its scope their file is not looked at.
+        let saved = self.store.save(&self.journal);
+        if let Err(error) = saved.and_then(|()| self.store.save_claims(id, &Claims::default())) {
             error!("{error}");
         }
     }
@@ -283,15 +311,31 @@ impl Engine {
                 }
             }
         }
-        for id in self.scopes.keys().copied().collect::<Vec<_>>() {
-            self.serve(id);
-        }
+        let ailing: Vec<ScopeId> = self
+            .scopes
+            .iter()
+            .filter(|(_, scope)| !scope.problems.is_empty())
+            .map(|(id, _)| *id)
+            .collect();
+        ailing.into_iter().for_each(|id| self.serve(id));
         let now = Instant::now();
         let mut over = Vec::new();
         for (id, scope) in &mut self.scopes {
-            let empty = scope.table.is_empty() && self.journal.scopes.get(id).is_none_or(|known| known.claims.is_empty());
-            scope.empty_since = if empty { scope.empty_since.or(Some(now)) } else { None };
-            if scope.empty_since.is_some_and(|since| now.duration_since(since) >= LINGER) {
+            let empty = scope.table.is_empty()
+                && self
+                    .journal
+                    .scopes
+                    .get(id)
+                    .is_none_or(|known| known.claims.is_empty());
+            scope.empty_since = if empty {
+                scope.empty_since.or(Some(now))
+            } else {
+                None
+            };
+            if scope
+                .empty_since
+                .is_some_and(|since| now.duration_since(since) >= LINGER)
+            {
                 over.push(*id);
             }
         }
@@ -299,7 +343,7 @@ impl Engine {
             info!(scope = %id, "the scope has been empty for a minute and is given up");
             self.close(id);
         }
-        if self.ticks.is_multiple_of(ABANDONED_EVERY) {
+        if self.ticks % ABANDONED_EVERY == 0 {
             self.give_up_abandoned();
         }
     }
@@ -307,6 +351,9 @@ impl Engine {
     /// Gives up scopes whose namespaces live only because this daemon holds them. Twice in a row nobody else must be
     /// found, for a namespace can be on its way from one holder to the next.
     fn give_up_abandoned(&mut self) {
+        if !super::find::sees_all_processes() {
+            return;
+        }
         let ids = self.scopes.values().map(|scope| scope.netns.id()).collect();
         let held = super::find::held_by_others(&ids);
         let mut over = Vec::new();

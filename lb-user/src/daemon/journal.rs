@@ -3,7 +3,9 @@
 //! It holds which namespace each scope's number stands for, what files claim, which ids next hops had, and the change
 //! that is being made, as it was before and is to be after. A daemon that finds a change in it finishes that change.
 //!
-//! Every write replaces the file whole: a temporary file beside it is synced and renamed over it.
+//! Every write replaces a file whole: a temporary file beside it is synced and renamed over it. The claims of each scope
+//! have a file of their own, for they are as large as the files that were applied and seldom change, while the journal is
+//! written twice for every command. Claims that change are in the journal's change until they are in their file.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -13,7 +15,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::record::{ChangeRecord, FileRecord, ScopeRecord};
+use super::find;
+use super::record::{ChangeRecord, FileRecord, ScopeRecord, read_claims, write_claims};
 use crate::api::wire;
 use crate::control::{Claims, Patch};
 use crate::model::ScopeId;
@@ -28,7 +31,7 @@ pub(super) const VERSION: u32 = 1;
 pub enum JournalError {
     #[error("cannot read the journal {}: {source}", .path.display())]
     Read { path: PathBuf, source: io::Error },
-    #[error("cannot write the journal {}: {source}", .path.display())]
+    #[error("cannot write to the journal {}: {source}", .path.display())]
     Write { path: PathBuf, source: io::Error },
     #[error("the journal {} cannot be understood: {reason}", .path.display())]
     Content { path: PathBuf, reason: String },
@@ -54,14 +57,24 @@ impl KnownNetNs {
     /// It cannot be entered.
     pub fn of(netns: &NetNs) -> Result<Self, NetError> {
         let NetNsId { device, inode } = netns.id();
-        Ok(Self { cookie: netns.cookie()?, device, inode, label: netns.to_string() })
+        Ok(Self {
+            cookie: netns.cookie()?,
+            device,
+            inode,
+            label: find::name(netns),
+        })
     }
 
     /// Whether it is this one.
     #[must_use]
     pub fn is(&self, netns: &NetNs) -> bool {
-        let same_file = netns.id() == NetNsId { device: self.device, inode: self.inode };
-        same_file && (self.cookie.is_none() || netns.cookie().is_ok_and(|cookie| cookie == self.cookie))
+        let same_file = netns.id()
+            == NetNsId {
+                device: self.device,
+                inode: self.inode,
+            };
+        same_file
+            && (self.cookie.is_none() || netns.cookie().is_ok_and(|cookie| cookie == self.cookie))
     }
 }
 
@@ -85,8 +98,8 @@ pub struct ScopeChange {
     pub before: Patch,
     /// What it touches, as it is to be.
     pub after: Patch,
-    /// The claims as they are to be.
-    pub claims: Claims,
+    /// The claims as they are to be; none if they stay as they are.
+    pub claims: Option<Claims>,
 }
 
 /// All that the journal holds.
@@ -125,13 +138,10 @@ impl Store {
     #[must_use]
     pub fn new(run_dir: &Path) -> Self {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        Self { path: run_dir.join("journal.json"), boot: boot.trim().to_owned() }
-    }
-
-    /// Where it is.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
+        Self {
+            path: run_dir.join("journal.json"),
+            boot: boot.trim().to_owned(),
+        }
     }
 
     /// Reads it; an empty one if there is none, or if it is from before the last boot.
@@ -142,17 +152,42 @@ impl Store {
         let text = match fs::read(&self.path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Journal::default()),
-            Err(source) => return Err(JournalError::Read { path: self.path.clone(), source }),
+            Err(source) => {
+                return Err(JournalError::Read {
+                    path: self.path.clone(),
+                    source,
+                });
+            }
         };
-        let wrong = |reason: String| JournalError::Content { path: self.path.clone(), reason };
-        let record: FileRecord = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
+        let wrong = |reason: String| JournalError::Content {
+            path: self.path.clone(),
+            reason,
+        };
+        let record: FileRecord =
+            serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
         if record.version != VERSION {
-            return Err(wrong(format!("it has form {}, and this is for form {VERSION}", record.version)));
+            return Err(wrong(format!(
+                "it has form {}, and this is for form {VERSION}",
+                record.version
+            )));
         }
         if record.boot != self.boot {
             return Ok(Journal::default());
         }
-        record.into_journal().map_err(|error: wire::Error| wrong(error.error))
+        let wrong_value = |error: wire::Error| wrong(error.error);
+        let mut journal = record.into_journal().map_err(wrong_value)?;
+        for (id, scope) in &mut journal.scopes {
+            let path = self.claims_path(*id);
+            match fs::read(&path) {
+                Ok(text) => {
+                    scope.claims = read_claims(&text)
+                        .map_err(|reason| JournalError::Content { path, reason })?
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(JournalError::Read { path, source }),
+            }
+        }
+        Ok(journal)
     }
 
     /// Writes it.
@@ -164,35 +199,72 @@ impl Store {
             version: VERSION,
             boot: self.boot.clone(),
             next_scope: journal.next_scope,
-            scopes: journal.scopes.iter().map(|(id, scope)| ScopeRecord::new(*id, scope)).collect(),
+            scopes: journal
+                .scopes
+                .iter()
+                .map(|(id, scope)| ScopeRecord::new(*id, scope))
+                .collect(),
             change: journal.change.iter().map(ChangeRecord::from).collect(),
         };
-        let failed = |source: io::Error| JournalError::Write { path: self.path.clone(), source };
-        let text = serde_json::to_vec(&record).map_err(|error| failed(error.into()))?;
-        let temporary = self.path.with_extension("json.new");
+        self.replace(&self.path, &record)
+    }
+
+    /// Writes the claims of a scope; without claims there is no file.
+    ///
+    /// # Errors
+    /// The file system refuses; the file is then as before.
+    pub fn save_claims(&self, id: ScopeId, claims: &Claims) -> Result<(), JournalError> {
+        let path = self.claims_path(id);
+        if claims.is_empty() {
+            delete(&path)
+        } else {
+            self.replace(&path, &write_claims(claims))
+        }
+    }
+
+    fn claims_path(&self, id: ScopeId) -> PathBuf {
+        self.path.with_file_name(format!("claims-{id}.json"))
+    }
+
+    fn replace(&self, path: &Path, content: &impl Serialize) -> Result<(), JournalError> {
+        let temporary = path.with_extension("json.new");
         let write = || {
             let mut file = File::create(&temporary)?;
-            file.write_all(&text)?;
+            file.write_all(&serde_json::to_vec(content)?)?;
             file.sync_all()?;
-            fs::rename(&temporary, &self.path)?;
-            if let Some(folder) = self.path.parent() {
+            fs::rename(&temporary, path)?;
+            if let Some(folder) = path.parent() {
                 File::open(folder)?.sync_all()?;
             }
             Ok(())
         };
-        write().map_err(failed)
+        write().map_err(|source| JournalError::Write {
+            path: path.into(),
+            source,
+        })
     }
 
-    /// Removes it.
+    /// Removes it, and the claims of all scopes that it could know.
     ///
     /// # Errors
     /// The file system refuses.
     pub fn remove(&self) -> Result<(), JournalError> {
-        match fs::remove_file(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(JournalError::Write { path: self.path.clone(), source: error })
-            }
-            _ => Ok(()),
-        }
+        let scopes =
+            (ScopeId::MIN.get()..=ScopeId::MAX.get()).filter_map(|id| ScopeId::new(id).ok());
+        scopes
+            .map(|id| self.claims_path(id))
+            .try_for_each(|path| delete(&path))?;
+        delete(&self.path)
+    }
+}
+
+/// Removes a file, if it is there.
+fn delete(path: &Path) -> Result<(), JournalError> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(JournalError::Write {
+            path: path.into(),
+            source,
+        }),
+        _ => Ok(()),
     }
 }

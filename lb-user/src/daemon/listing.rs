@@ -13,7 +13,10 @@ impl Engine {
     pub(super) fn listing(&self, netns: &NetNs) -> Result<wire::Listing, Failure> {
         let Some(id) = self.find(netns) else {
             let settings = (&crate::model::Settings::default()).into();
-            return Ok(wire::Listing { settings, ..wire::Listing::default() });
+            return Ok(wire::Listing {
+                settings,
+                ..wire::Listing::default()
+            });
         };
         let table = &self.scopes[&id].table;
         Ok(wire::Listing {
@@ -24,12 +27,18 @@ impl Engine {
     }
 
     pub(super) fn stats(&self, netns: &NetNs) -> Result<wire::Stats, Failure> {
-        let Some(id) = self.find(netns) else { return Ok(wire::Stats::default()) };
+        let Some(id) = self.find(netns) else {
+            return Ok(wire::Stats::default());
+        };
         let reasons = self.datapath.reasons(id)?.into_iter();
         Ok(wire::Stats {
             services: self.services(id)?,
             reasons: reasons
-                .map(|(reason, packets, bytes)| wire::Reason { reason: reason.to_owned(), packets, bytes })
+                .map(|(reason, packets, bytes)| wire::Reason {
+                    reason: reason.to_owned(),
+                    packets,
+                    bytes,
+                })
                 .collect(),
         })
     }
@@ -37,17 +46,25 @@ impl Engine {
     pub(super) fn connections(&self, netns: &NetNs) -> Result<Vec<wire::Connection>, Failure> {
         let mut connections = Vec::new();
         if let Some(id) = self.find(netns) {
-            self.datapath.connections(id, &mut |connection| connections.push(connection.into()))?;
+            self.datapath
+                .connections(id, &mut |connection| connections.push(connection.into()))?;
         }
         Ok(connections)
     }
 
     fn services(&self, id: ScopeId) -> Result<Vec<wire::ListedService>, Failure> {
         let counters = self.datapath.counters(id)?;
-        let counted: HashMap<_, _> = counters.iter().map(|service| (service.key, service)).collect();
+        let counted: HashMap<_, _> = counters
+            .iter()
+            .map(|service| (service.key, service))
+            .collect();
         let claims = self.claims(id);
         let listed = self.scopes[&id].table.services().map(|service| {
-            let source = if claims.has_service(&service.key) { "file" } else { "command" };
+            let source = if claims.has_service(&service.key) {
+                "file"
+            } else {
+                "command"
+            };
             wire::ListedService::new(service, source, counted.get(&service.key).copied())
         });
         Ok(listed.collect())
@@ -56,9 +73,17 @@ impl Engine {
     pub(super) fn status(&self) -> wire::Status {
         let scope = |(id, scope): (&ScopeId, &super::engine::Scope)| wire::ScopeStatus {
             id: id.get(),
-            netns: self.journal.scopes.get(id).map_or_else(String::new, |known| known.netns.label.clone()),
+            netns: self
+                .journal
+                .scopes
+                .get(id)
+                .map_or_else(String::new, |known| known.netns.label.clone()),
             services: scope.table.services().len(),
-            servers: scope.table.services().map(|service| service.servers.len()).sum(),
+            servers: scope
+                .table
+                .services()
+                .map(|service| service.servers.len())
+                .sum(),
             marks: scope.table.marks().len(),
             interfaces: scope.attached.values().cloned().collect(),
             taken_from_file: self.claims(*id).taken(&scope.table),

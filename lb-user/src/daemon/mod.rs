@@ -30,3 +30,5 @@ pub use run::{Options, RunDir, RunError, SOCKET, down_without_daemon, run};
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod watch_tests;

@@ -23,6 +23,9 @@ const KEEPING: Duration = Duration::from_secs(5);
 /// How long after a watch has failed it is begun again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// A network, and the ids of its hops, also of those that are gone of late.
+pub type Seen = (Arc<Network>, Vec<(HopKey, HopId)>);
+
 /// Whoever watches namespaces for the engine; in tests, nobody.
 pub trait Networks: Send {
     /// Begins to watch a scope's namespace and returns what it is like now. News come as messages to the engine.
@@ -34,7 +37,7 @@ pub trait Networks: Send {
         scope: ScopeId,
         netns: &NetNs,
         hops: &[(HopKey, HopId)],
-    ) -> Result<(Arc<Network>, Vec<(HopKey, HopId)>), NetError>;
+    ) -> Result<Seen, NetError>;
 
     /// Says which real servers the scope has now: the way to them is to be kept fresh.
     fn servers(&mut self, scope: ScopeId, servers: BTreeSet<IpAddr>);
@@ -58,7 +61,11 @@ struct Running {
 
 impl Watchers {
     pub(super) fn new(runtime: Runtime, messages: mpsc::UnboundedSender<Message>) -> Self {
-        Self { runtime, messages, running: BTreeMap::new() }
+        Self {
+            runtime,
+            messages,
+            running: BTreeMap::new(),
+        }
     }
 }
 
@@ -68,8 +75,11 @@ impl Networks for Watchers {
         scope: ScopeId,
         netns: &NetNs,
         hops: &[(HopKey, HopId)],
-    ) -> Result<(Arc<Network>, Vec<(HopKey, HopId)>), NetError> {
-        let options = WatchOptions { hops: HopTable::restore(hops.iter().copied()), ..WatchOptions::default() };
+    ) -> Result<Seen, NetError> {
+        let options = WatchOptions {
+            hops: HopTable::restore(hops.iter().copied()),
+            ..WatchOptions::default()
+        };
         let watch = self.runtime.block_on(watch(netns, options))?;
         let first = (watch.current(), watch.hop_ids());
         let (servers, wanted) = channel::channel(BTreeSet::new());
@@ -110,7 +120,9 @@ impl Networks for Watchers {
 impl Drop for Watchers {
     /// The daemon ends and the datapath stays, so that what the watches keep in the namespaces stays, too.
     fn drop(&mut self) {
-        self.running.values().for_each(|running| running.task.abort());
+        self.running
+            .values()
+            .for_each(|running| running.task.abort());
     }
 }
 
@@ -163,32 +175,45 @@ impl Task {
                 Event::End => break,
             }
         }
-        if let Some(keeper) = &mut self.keeper
-            && let Err(error) = keeper.release().await
-        {
-            debug!(scope = %self.scope, "neighbours could not be given up: {error}");
+        if let Some(keeper) = &mut self.keeper {
+            if let Err(error) = keeper.release().await {
+                debug!(scope = %self.scope, "neighbours could not be given up: {error}");
+            }
         }
     }
 
     fn tell(&self, hops: &[(HopKey, HopId)]) {
         let network = Arc::clone(&self.network);
         // If the engine is gone, the end is near for this task, too.
-        let _ = self.messages.send(Message::Network { scope: self.scope, network, hops: hops.to_vec() });
+        let _ = self.messages.send(Message::Network {
+            scope: self.scope,
+            network,
+            hops: hops.to_vec(),
+        });
     }
 
     async fn again(&self, hops: &[(HopKey, HopId)]) -> Option<Watch> {
-        let options = WatchOptions { hops: HopTable::restore(hops.iter().copied()), ..WatchOptions::default() };
+        let options = WatchOptions {
+            hops: HopTable::restore(hops.iter().copied()),
+            ..WatchOptions::default()
+        };
         watch(&self.netns, options).await.ok()
     }
 
     /// Has the kernel keep the neighbours by which the servers are reached.
     async fn keep(&mut self) {
-        let wanted: BTreeSet<(u32, IpAddr)> =
-            self.wanted.borrow().iter().filter_map(|server| self.network.neighbour_for(*server)).collect();
+        let wanted: BTreeSet<(u32, IpAddr)> = self
+            .wanted
+            .borrow()
+            .iter()
+            .filter_map(|server| self.network.neighbour_for(*server))
+            .collect();
         if self.keeper.is_none() {
             self.keeper = NeighbourKeeper::open(&self.netns).await.ok();
         }
-        let Some(keeper) = &mut self.keeper else { return };
+        let Some(keeper) = &mut self.keeper else {
+            return;
+        };
         match keeper.keep(&wanted).await {
             Ok(report) => {
                 for (ifindex, address, error) in report.failed {

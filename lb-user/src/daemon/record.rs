@@ -21,7 +21,6 @@ pub(super) struct FileRecord {
 pub(super) struct ScopeRecord {
     id: u32,
     netns: KnownNetNs,
-    claims: Vec<ClaimRecord>,
     hops: Vec<(String, u32)>,
 }
 
@@ -36,7 +35,7 @@ pub(super) struct ChangeRecord {
     scope: u32,
     before: PatchRecord,
     after: PatchRecord,
-    claims: Vec<ClaimRecord>,
+    claims: Option<Vec<ClaimRecord>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -51,7 +50,10 @@ struct PatchRecord {
 
 impl FileRecord {
     pub(super) fn into_journal(self) -> Result<Journal, wire::Error> {
-        let mut journal = Journal { next_scope: self.next_scope, ..Journal::default() };
+        let mut journal = Journal {
+            next_scope: self.next_scope,
+            ..Journal::default()
+        };
         for record in self.scopes {
             let id = ScopeId::new(record.id)?;
             let hops = record
@@ -60,7 +62,11 @@ impl FileRecord {
                 // A hop that cannot be read gets another id, which costs its connections a moment's detour.
                 .filter_map(|(key, id)| Some((key.parse().ok()?, HopId(id))))
                 .collect();
-            let scope = KnownScope { netns: record.netns, claims: read_claims(record.claims)?, hops };
+            let scope = KnownScope {
+                netns: record.netns,
+                claims: Claims::default(),
+                hops,
+            };
             journal.scopes.insert(id, scope);
         }
         for record in self.change {
@@ -68,7 +74,7 @@ impl FileRecord {
                 scope: ScopeId::new(record.scope)?,
                 before: record.before.read()?,
                 after: record.after.read()?,
-                claims: read_claims(record.claims)?,
+                claims: record.claims.map(claims).transpose()?,
             });
         }
         Ok(journal)
@@ -80,8 +86,11 @@ impl ScopeRecord {
         Self {
             id: id.get(),
             netns: scope.netns.clone(),
-            claims: write_claims(&scope.claims),
-            hops: scope.hops.iter().map(|(key, id)| (key.to_string(), id.0)).collect(),
+            hops: scope
+                .hops
+                .iter()
+                .map(|(key, id)| (key.to_string(), id.0))
+                .collect(),
         }
     }
 }
@@ -92,18 +101,29 @@ impl From<&ScopeChange> for ChangeRecord {
             scope: change.scope.get(),
             before: PatchRecord::new(&change.before),
             after: PatchRecord::new(&change.after),
-            claims: write_claims(&change.claims),
+            claims: change.claims.as_ref().map(write_claims),
         }
     }
 }
 
 impl PatchRecord {
     fn new(patch: &Patch) -> Self {
-        let absent = patch.services.iter().filter(|(_, service)| service.is_none());
+        let absent = patch
+            .services
+            .iter()
+            .filter(|(_, service)| service.is_none());
         Self {
-            services: patch.services.values().flatten().map(wire::Service::from).collect(),
+            services: patch
+                .services
+                .values()
+                .flatten()
+                .map(wire::Service::from)
+                .collect(),
             absent: absent.map(|(key, _)| key.to_string()).collect(),
-            marks: patch.marks.as_ref().map(|rules| rules.iter().map(wire::MarkRule::from).collect()),
+            marks: patch
+                .marks
+                .as_ref()
+                .map(|rules| rules.iter().map(wire::MarkRule::from).collect()),
             settings: patch.settings.as_ref().map(wire::Settings::from),
         }
     }
@@ -118,14 +138,19 @@ impl PatchRecord {
             patch.services.insert(service.key, Some(service));
         }
         if let Some(rules) = self.marks {
-            patch.marks = Some(rules.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?);
+            patch.marks = Some(
+                rules
+                    .into_iter()
+                    .map(TryInto::try_into)
+                    .collect::<Result<_, _>>()?,
+            );
         }
         patch.settings = self.settings.map(TryInto::try_into).transpose()?;
         Ok(patch)
     }
 }
 
-fn write_claims(claims: &Claims) -> Vec<ClaimRecord> {
+pub(super) fn write_claims(claims: &Claims) -> Vec<ClaimRecord> {
     let record = |(origin, declared): (&ScopeId, &crate::control::Declared)| ClaimRecord {
         origin: origin.get(),
         declared: declared.into(),
@@ -133,7 +158,13 @@ fn write_claims(claims: &Claims) -> Vec<ClaimRecord> {
     claims.files().iter().map(record).collect()
 }
 
-fn read_claims(records: Vec<ClaimRecord>) -> Result<Claims, wire::Error> {
+/// Reads what [`write_claims`] became as JSON.
+pub(super) fn read_claims(text: &[u8]) -> Result<Claims, String> {
+    let records = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    claims(records).map_err(|error| error.error)
+}
+
+fn claims(records: Vec<ClaimRecord>) -> Result<Claims, wire::Error> {
     let mut claims = Claims::default();
     for record in records {
         claims.insert(ScopeId::new(record.origin)?, record.declared.try_into()?);
@@ -170,8 +201,9 @@ mod tests {
                 scope,
                 before: Patch::touched(&ops, &old),
                 after: Patch::touched(&ops, &new),
-                claims,
+                claims: Some(claims.clone()),
             });
+            store.save_claims(scope, &claims).unwrap();
             store.save(&journal).unwrap();
             let read = store.load().unwrap();
             prop_assert_eq!(format!("{read:?}"), format!("{journal:?}"));

@@ -14,8 +14,19 @@ impl Engine {
                 return Err(StartError::UnknownScope(id));
             }
         }
-        let mut found = find::find(self.journal.scopes.iter().map(|(id, scope)| (*id, &scope.netns)));
-        for (id, label) in self.journal.scopes.iter().map(|(id, scope)| (*id, scope.netns.label.clone())).collect::<Vec<_>>() {
+        let mut found = find::find(
+            self.journal
+                .scopes
+                .iter()
+                .map(|(id, scope)| (*id, &scope.netns)),
+        );
+        for (id, label) in self
+            .journal
+            .scopes
+            .iter()
+            .map(|(id, scope)| (*id, scope.netns.label.clone()))
+            .collect::<Vec<_>>()
+        {
             match found.remove(&id) {
                 Some(netns) => {
                     self.take_up(id, netns)?;

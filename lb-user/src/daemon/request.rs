@@ -107,7 +107,11 @@ pub enum FailureKind {
 impl Failure {
     /// A failure without a hint.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hint: None }
+        Self {
+            kind,
+            message: message.into(),
+            hint: None,
+        }
     }
 
     /// The same with a hint.
@@ -121,28 +125,44 @@ impl Failure {
 impl From<TableError> for Failure {
     fn from(error: TableError) -> Self {
         let kind = match &error {
-            TableError::ServiceExists(_) | TableError::ServerExists { .. } | TableError::MarkRuleExists(_) => {
-                FailureKind::Conflict
-            }
-            TableError::NoSuchService(_) | TableError::NoSuchServer { .. } | TableError::NoSuchMarkRule(_) => {
-                FailureKind::Missing
-            }
+            TableError::ServiceExists(_)
+            | TableError::ServerExists { .. }
+            | TableError::MarkRuleExists(_) => FailureKind::Conflict,
+            TableError::NoSuchService(_)
+            | TableError::NoSuchServer { .. }
+            | TableError::NoSuchMarkRule(_) => FailureKind::Missing,
             TableError::TooManyMarkShapes { .. } | TableError::Model(_) => FailureKind::Invalid,
         };
-        Self { kind, message: error.to_string(), hint: error.hint() }
+        Self {
+            kind,
+            message: error.to_string(),
+            hint: error.hint(),
+        }
     }
 }
 
 impl From<NotYet> for Failure {
     fn from(error: NotYet) -> Self {
-        Self { kind: FailureKind::Invalid, message: error.to_string(), hint: Some(error.hint()) }
+        Self {
+            kind: FailureKind::Invalid,
+            message: error.to_string(),
+            hint: Some(error.hint()),
+        }
     }
 }
 
 impl From<DatapathError> for Failure {
     fn from(error: DatapathError) -> Self {
-        let kind = if matches!(error, DatapathError::Full { .. }) { FailureKind::Full } else { FailureKind::System };
-        Self { kind, message: error.to_string(), hint: error.hint() }
+        let kind = if matches!(error, DatapathError::Full { .. }) {
+            FailureKind::Full
+        } else {
+            FailureKind::System
+        };
+        Self {
+            kind,
+            message: error.to_string(),
+            hint: error.hint(),
+        }
     }
 }
 
@@ -172,7 +192,9 @@ impl Handle {
     pub async fn call(&self, request: Request) -> Result<Reply, Failure> {
         let (reply, answer) = oneshot::channel();
         let ending = || Failure::new(FailureKind::System, "the daemon is ending");
-        self.messages.send(Message::Request { request, reply }).map_err(|_| ending())?;
+        self.messages
+            .send(Message::Request { request, reply })
+            .map_err(|_| ending())?;
         answer.await.unwrap_or_else(|_| Err(ending()))
     }
 }

@@ -49,7 +49,10 @@ pub enum RunError {
     #[error("cannot listen at {}: {source}", .path.display())]
     Socket { path: PathBuf, source: io::Error },
     #[error("cannot {what}: {source}")]
-    System { what: &'static str, source: io::Error },
+    System {
+        what: &'static str,
+        source: io::Error,
+    },
     #[error(transparent)]
     Datapath(#[from] DatapathError),
     #[error(transparent)]
@@ -71,7 +74,9 @@ impl RunError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Running(_) => Some("`bpvs status` shows it; another one needs another --run-dir and --bpffs".into()),
+            Self::Running(_) => Some(
+                "`bpvs status` shows it; another one needs another --run-dir and --bpffs".into(),
+            ),
             Self::RunDir { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("run it as root".into())
             }
@@ -97,11 +102,21 @@ impl RunDir {
     /// # Errors
     /// Another daemon has it, or it cannot be made.
     pub fn take(path: &Path) -> Result<Self, RunError> {
-        let failed = |source| RunError::RunDir { path: path.into(), source };
-        fs::DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(failed)?;
+        let failed = |source| RunError::RunDir {
+            path: path.into(),
+            source,
+        };
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(path)
+            .map_err(failed)?;
         let file = File::create(path.join("bpvs.lock")).map_err(failed)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Self { path: path.into(), _lock: lock }),
+            Ok(lock) => Ok(Self {
+                path: path.into(),
+                _lock: lock,
+            }),
             Err((_, nix::Error::EWOULDBLOCK)) => Err(RunError::Running(path.into())),
             Err((_, error)) => Err(failed(error.into())),
         }
@@ -119,7 +134,10 @@ impl RunDir {
             fs::rename(&temporary, &path)?;
             Ok(listener)
         };
-        bind().map_err(|source| RunError::Socket { path: path.clone(), source })
+        bind().map_err(|source| RunError::Socket {
+            path: path.clone(),
+            source,
+        })
     }
 }
 
@@ -129,34 +147,44 @@ impl RunDir {
 /// It could not begin to serve.
 pub async fn run(options: Options) -> Result<(), RunError> {
     let run_dir = RunDir::take(&options.run_dir)?;
-    let config = options.config.as_deref().map(crate::config::load).transpose()?;
+    let config = options
+        .config
+        .as_deref()
+        .map(crate::config::load)
+        .transpose()?;
     let mut terminate = signal(SignalKind::terminate()).map_err(system("wait for signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("wait for signals"))?;
 
     let (sender, messages) = mpsc::unbounded_channel();
     let engine = {
         let runtime = tokio::runtime::Handle::current();
-        let (sender, options, store) = (sender.clone(), options.clone(), Store::new(&options.run_dir));
+        let (sender, options, store) = (
+            sender.clone(),
+            options.clone(),
+            Store::new(&options.run_dir),
+        );
         let (ready, begun) = tokio::sync::oneshot::channel();
-        let thread = std::thread::Builder::new().name("bpvs-engine".into()).spawn(move || {
-            let begin = || -> Result<Engine, RunError> {
-                let datapath = datapath::open(&options.datapath)?;
-                let bpffs = options.datapath.bpffs.clone();
-                let remove_all = Box::new(move || datapath::remove_all(&bpffs));
-                let networks = Box::new(Watchers::new(runtime, sender));
-                Ok(Engine::start(datapath, networks, store, remove_all)?)
-            };
-            match begin() {
-                Ok(engine) => {
-                    // Nobody waits if the daemon was told to end meanwhile; the first message says so.
-                    let _ = ready.send(Ok(()));
-                    engine.run(messages);
+        let thread = std::thread::Builder::new()
+            .name("bpvs-engine".into())
+            .spawn(move || {
+                let begin = || -> Result<Engine, RunError> {
+                    let datapath = datapath::open(&options.datapath)?;
+                    let bpffs = options.datapath.bpffs.clone();
+                    let remove_all = Box::new(move || datapath::remove_all(&bpffs));
+                    let networks = Box::new(Watchers::new(runtime, sender));
+                    Ok(Engine::start(datapath, networks, store, remove_all)?)
+                };
+                match begin() {
+                    Ok(engine) => {
+                        // Nobody waits if the daemon was told to end meanwhile; the first message says so.
+                        let _ = ready.send(Ok(()));
+                        engine.run(messages);
+                    }
+                    Err(error) => {
+                        let _ = ready.send(Err(error));
+                    }
                 }
-                Err(error) => {
-                    let _ = ready.send(Err(error));
-                }
-            }
-        });
+            });
         let thread = thread.map_err(system("start a thread"))?;
         begun.await.map_err(|_| RunError::Engine)??;
         thread
@@ -217,12 +245,27 @@ async fn ticks(sender: mpsc::UnboundedSender<Message>) {
 
 /// Applies the file that the daemon was started with, in its own namespace.
 async fn apply(handle: &Handle, config: Config) -> Result<(), RunError> {
-    let mut scopes = vec![ApplyScope { name: None, netns: NetNs::current()?, declared: config.here }];
+    let mut scopes = vec![ApplyScope {
+        name: None,
+        netns: NetNs::current()?,
+        declared: config.here,
+    }];
     for scope in config.scopes {
         let netns = NetNs::open(&scope.netns)?;
-        scopes.push(ApplyScope { name: Some(scope.netns), netns, declared: scope.declared });
+        scopes.push(ApplyScope {
+            name: Some(scope.netns),
+            netns,
+            declared: scope.declared,
+        });
     }
-    handle.call(Request::Apply { scopes, dry_run: false }).await.map(drop).map_err(RunError::Apply)
+    handle
+        .call(Request::Apply {
+            scopes,
+            dry_run: false,
+        })
+        .await
+        .map(drop)
+        .map_err(RunError::Apply)
 }
 
 /// Removes what daemons before left, when none runs.
@@ -230,7 +273,11 @@ async fn apply(handle: &Handle, config: Config) -> Result<(), RunError> {
 /// # Errors
 /// One does run, or the system refuses.
 pub fn down_without_daemon(run_dir: &Path, bpffs: &Path) -> Result<(), RunError> {
-    let held = if run_dir.exists() { Some(RunDir::take(run_dir)?) } else { None };
+    let held = if run_dir.exists() {
+        Some(RunDir::take(run_dir)?)
+    } else {
+        None
+    };
     datapath::remove_all(bpffs)?;
     if held.is_some() {
         Store::new(run_dir).remove()?;

@@ -20,11 +20,18 @@ impl Engine {
     }
 
     fn start_watch(&mut self, id: ScopeId) -> Result<(), Failure> {
-        let Some(scope) = self.scopes.get_mut(&id) else { return Ok(()) };
+        let Some(scope) = self.scopes.get_mut(&id) else {
+            return Ok(());
+        };
         if scope.network.is_some() {
             return Ok(());
         }
-        let known = self.journal.scopes.get(&id).map(|known| known.hops.clone()).unwrap_or_default();
+        let known = self
+            .journal
+            .scopes
+            .get(&id)
+            .map(|known| known.hops.clone())
+            .unwrap_or_default();
         let (network, hops) = self.networks.start(id, &scope.netns, &known)?;
         self.remember_hops(id, hops);
         let outcome = self.datapath.set_network(id, &network);
@@ -37,27 +44,40 @@ impl Engine {
     /// Hop ids are in the journal before the datapath uses them: one that were forgotten and given to another hop would
     /// send the packets of its connections there.
     fn remember_hops(&mut self, id: ScopeId, hops: Vec<(HopKey, HopId)>) {
-        if let Some(known) = self.journal.scopes.get_mut(&id)
-            && known.hops != hops
-        {
-            known.hops = hops;
-            if let Err(error) = self.store.save(&self.journal) {
-                error!("{error}");
-            }
+        let Some(known) = self.journal.scopes.get_mut(&id) else {
+            return;
+        };
+        if known.hops == hops {
+            return;
+        }
+        known.hops = hops;
+        if let Err(error) = self.store.save(&self.journal) {
+            error!("{error}");
         }
     }
 
     /// A scope's network is different.
-    pub(super) fn network(&mut self, id: ScopeId, network: Arc<Network>, hops: Vec<(HopKey, HopId)>) {
+    pub(super) fn network(
+        &mut self,
+        id: ScopeId,
+        network: Arc<Network>,
+        hops: Vec<(HopKey, HopId)>,
+    ) {
         // It may be old news of a scope that is served no more.
-        if self.scopes.get(&id).is_none_or(|scope| scope.network.is_none()) {
+        if self
+            .scopes
+            .get(&id)
+            .is_none_or(|scope| scope.network.is_none())
+        {
             return;
         }
         self.remember_hops(id, hops);
         let outcome = self.datapath.set_network(id, &network);
         if let Some(scope) = self.scopes.get_mut(&id) {
             scope.network = Some(network);
-            scope.problems.retain(|problem| !problem.starts_with("network:"));
+            scope
+                .problems
+                .retain(|problem| !problem.starts_with("network:"));
             if let Err(error) = outcome {
                 warn!(scope = %id, "cannot tell the datapath of the network: {error}");
                 scope.problems.push(format!("network: {error}"));
@@ -68,7 +88,9 @@ impl Engine {
 
     /// Brings watch and attachments in line with whether the scope has services.
     pub(super) fn serve(&mut self, id: ScopeId) {
-        let Some(scope) = self.scopes.get(&id) else { return };
+        let Some(scope) = self.scopes.get(&id) else {
+            return;
+        };
         if scope.table.services().len() == 0 {
             self.rest(id);
             return;
@@ -78,21 +100,36 @@ impl Engine {
             return;
         }
         if let Some(scope) = self.scopes.get_mut(&id) {
-            scope.problems.retain(|problem| !problem.starts_with("watch:"));
+            scope
+                .problems
+                .retain(|problem| !problem.starts_with("watch:"));
         }
         self.attach(id);
         if let Some(scope) = self.scopes.get(&id) {
-            let servers: BTreeSet<_> =
-                scope.table.services().flat_map(|service| &service.servers).map(|server| server.address).collect();
+            let servers: BTreeSet<_> = scope
+                .table
+                .services()
+                .flat_map(|service| &service.servers)
+                .map(|server| server.address)
+                .collect();
             self.networks.servers(id, servers);
         }
     }
 
     fn attach(&mut self, id: ScopeId) {
-        let Some(scope) = self.scopes.get_mut(&id) else { return };
-        let Some(network) = scope.network.clone() else { return };
+        let Some(scope) = self.scopes.get_mut(&id) else {
+            return;
+        };
+        let Some(network) = scope.network.clone() else {
+            return;
+        };
         let mut problems = Vec::new();
-        let wanted = || network.interfaces.iter().filter(|interface| interface.attach);
+        let wanted = || {
+            network
+                .interfaces
+                .iter()
+                .filter(|interface| interface.attach)
+        };
         for interface in wanted() {
             if scope.attached.contains_key(&interface.ifindex) {
                 continue;
@@ -100,7 +137,9 @@ impl Engine {
             match self.datapath.attach(id, scope.netns.as_fd(), interface) {
                 Ok(()) => {
                     info!(scope = %id, interface = %interface.name, "attached");
-                    scope.attached.insert(interface.ifindex, interface.name.clone());
+                    scope
+                        .attached
+                        .insert(interface.ifindex, interface.name.clone());
                 }
                 Err(error) => problems.push(format!("interface {}: {error}", interface.name)),
             }
@@ -122,7 +161,9 @@ impl Engine {
                 name.clone_from(&interface.name);
             }
         }
-        scope.problems.retain(|problem| !problem.starts_with("interface ") || problems.contains(problem));
+        scope
+            .problems
+            .retain(|problem| !problem.starts_with("interface ") || problems.contains(problem));
         for problem in problems {
             if !scope.problems.contains(&problem) {
                 warn!(scope = %id, "{problem}");
@@ -133,9 +174,16 @@ impl Engine {
 
     /// Nothing is served: nothing is attached, nothing watched.
     fn rest(&mut self, id: ScopeId) {
-        let Some(scope) = self.scopes.get_mut(&id) else { return };
-        let inherited = std::mem::take(&mut scope.inherited).into_iter().map(|ifindex| (ifindex, String::new()));
-        for (ifindex, name) in std::mem::take(&mut scope.attached).into_iter().chain(inherited) {
+        let Some(scope) = self.scopes.get_mut(&id) else {
+            return;
+        };
+        let inherited = std::mem::take(&mut scope.inherited)
+            .into_iter()
+            .map(|ifindex| (ifindex, String::new()));
+        for (ifindex, name) in std::mem::take(&mut scope.attached)
+            .into_iter()
+            .chain(inherited)
+        {
             match self.datapath.detach(id, scope.netns.as_fd(), ifindex) {
                 Ok(()) => info!(scope = %id, interface = %name, "detached"),
                 Err(error) => warn!(scope = %id, interface = %name, "cannot detach: {error}"),
@@ -150,9 +198,10 @@ impl Engine {
     /// Notes what does not work, and says it when it is news.
     fn problem(&mut self, id: ScopeId, kind: &str, message: &str) {
         let problem = format!("{kind} {message}");
-        if let Some(scope) = self.scopes.get_mut(&id)
-            && !scope.problems.contains(&problem)
-        {
+        let Some(scope) = self.scopes.get_mut(&id) else {
+            return;
+        };
+        if !scope.problems.contains(&problem) {
             warn!(scope = %id, "{problem}");
             scope.problems.retain(|there| !there.starts_with(kind));
             scope.problems.push(problem);

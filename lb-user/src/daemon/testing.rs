@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::engine::{Engine, Message, StartError};
 use super::journal::Store;
-use super::networks::Networks;
+use super::networks::{Networks, Seen};
 use super::request::Handle;
 use crate::datapath::Datapath;
 use crate::datapath::fake::FakeDatapath;
@@ -26,8 +26,11 @@ impl Networks for Still {
         _scope: ScopeId,
         _netns: &NetNs,
         _hops: &[(HopKey, HopId)],
-    ) -> Result<(Arc<Network>, Vec<(HopKey, HopId)>), NetError> {
-        Ok((network(&[(2, "eth0", true), (3, "slave0", false)]), Vec::new()))
+    ) -> Result<Seen, NetError> {
+        Ok((
+            network(&[(2, "eth0", true), (3, "slave0", false)]),
+            Vec::new(),
+        ))
     }
 
     fn servers(&mut self, _scope: ScopeId, _servers: BTreeSet<IpAddr>) {}
@@ -47,7 +50,10 @@ pub(crate) fn network(interfaces: &[(u32, &str, bool)]) -> Arc<Network> {
         mtu: 1500,
         primary: None,
     };
-    Arc::new(Network { interfaces: interfaces.iter().map(interface).collect(), ..Network::default() })
+    Arc::new(Network {
+        interfaces: interfaces.iter().map(interface).collect(),
+        ..Network::default()
+    })
 }
 
 /// A run directory that goes away with the test.
@@ -76,11 +82,19 @@ impl Drop for TempDir {
 
 /// An engine on a datapath, with its journal in `dir`.
 pub(crate) fn start(datapath: impl Datapath + 'static, dir: &Path) -> Result<Engine, StartError> {
-    Engine::start(Box::new(datapath), Box::new(Still), Store::new(dir), Box::new(|| Ok(())))
+    Engine::start(
+        Box::new(datapath),
+        Box::new(Still),
+        Store::new(dir),
+        Box::new(|| Ok(())),
+    )
 }
 
 /// An engine on a thread of its own, which ends when it was told to stop or everything is removed.
-pub(crate) fn spawn(datapath: FakeDatapath, dir: &Path) -> (Handle, mpsc::UnboundedSender<Message>) {
+pub(crate) fn spawn(
+    datapath: FakeDatapath,
+    dir: &Path,
+) -> (Handle, mpsc::UnboundedSender<Message>) {
     let (sender, messages) = mpsc::unbounded_channel();
     let engine = start(datapath, dir).unwrap();
     std::thread::spawn(move || engine.run(messages));

@@ -53,7 +53,6 @@ impl FakeDatapath {
     }
 
     /// A look inside. Must not be held while the datapath is used.
-    #[must_use]
     pub fn state(&self) -> MutexGuard<'_, FakeState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -83,7 +82,11 @@ impl Datapath for FakeDatapath {
         match fail_after {
             Some(0) => {
                 self.state().fail_after = None;
-                return Err(DatapathError::Full { what: "servers", limit: 0, hint: "a test asked for this" });
+                return Err(DatapathError::Full {
+                    what: "servers",
+                    limit: 0,
+                    hint: "a test asked for this",
+                });
             }
             Some(more) => self.state().fail_after = Some(more - 1),
             None => {}
@@ -115,10 +118,16 @@ impl Datapath for FakeDatapath {
     }
 
     fn reasons(&self, scope: ScopeId) -> Result<Vec<(&'static str, u64, u64)>, DatapathError> {
-        self.with(scope, |_| Ok(vec![("forwarded", 0, 0), ("no-server", 0, 0)]))
+        self.with(scope, |_| {
+            Ok(vec![("forwarded", 0, 0), ("no-server", 0, 0)])
+        })
     }
 
-    fn connections(&self, scope: ScopeId, visit: &mut dyn FnMut(Connection)) -> Result<(), DatapathError> {
+    fn connections(
+        &self,
+        scope: ScopeId,
+        visit: &mut dyn FnMut(Connection),
+    ) -> Result<(), DatapathError> {
         self.with(scope, |there| {
             there.connections.iter().cloned().for_each(visit);
             Ok(())
@@ -140,14 +149,24 @@ impl Datapath for FakeDatapath {
         Ok(())
     }
 
-    fn attach(&mut self, scope: ScopeId, _netns: BorrowedFd<'_>, interface: &Interface) -> Result<(), DatapathError> {
+    fn attach(
+        &mut self,
+        scope: ScopeId,
+        _netns: BorrowedFd<'_>,
+        interface: &Interface,
+    ) -> Result<(), DatapathError> {
         self.with(scope, |there| {
             there.attached.insert(interface.ifindex);
             Ok(())
         })
     }
 
-    fn detach(&mut self, scope: ScopeId, _netns: BorrowedFd<'_>, ifindex: u32) -> Result<(), DatapathError> {
+    fn detach(
+        &mut self,
+        scope: ScopeId,
+        _netns: BorrowedFd<'_>,
+        ifindex: u32,
+    ) -> Result<(), DatapathError> {
         self.with(scope, |there| {
             there.attached.remove(&ifindex);
             Ok(())

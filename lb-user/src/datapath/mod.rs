@@ -6,6 +6,19 @@
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 
+mod bpf;
+mod connections;
+mod counters;
+mod maps;
+mod marks;
+mod network;
+mod pins;
+mod programs;
+mod services;
+mod slots;
+mod sys;
+mod words;
+
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
@@ -36,10 +49,7 @@ pub struct Options {
 /// # Errors
 /// The system refuses, or what is pinned does not fit.
 pub fn open(options: &Options) -> Result<Box<dyn Datapath>, DatapathError> {
-    Err(DatapathError::System {
-        what: format!("open the datapath at {}", options.bpffs.display()),
-        source: io::ErrorKind::Unsupported.into(),
-    })
+    Ok(Box::new(bpf::Bpf::open(options)?))
 }
 
 /// Removes everything that is pinned: programs, links, maps. Nothing happens if there is nothing.
@@ -47,10 +57,7 @@ pub fn open(options: &Options) -> Result<Box<dyn Datapath>, DatapathError> {
 /// # Errors
 /// The system refuses.
 pub fn remove_all(bpffs: &Path) -> Result<(), DatapathError> {
-    Err(DatapathError::System {
-        what: format!("remove the datapath at {}", bpffs.display()),
-        source: io::ErrorKind::Unsupported.into(),
-    })
+    pins::remove_folder(bpffs).map_err(system(format!("remove {}", bpffs.display())))
 }
 
 /// What the datapath cannot do, and why.
@@ -70,6 +77,35 @@ pub enum DatapathError {
     /// A system call or a BPF operation failed while doing `what`.
     #[error("cannot {what}: {source}")]
     System { what: String, source: io::Error },
+    /// aya failed while doing `what`.
+    #[error("cannot {what}: {reason}")]
+    Ebpf { what: String, reason: String },
+    #[error("{what} is not there yet")]
+    Unsupported { what: String },
+    #[error("{} is no BPF file system", .path.display())]
+    NoBpffs { path: PathBuf },
+    #[error("{} was made by another version of bpvs and does not fit this one", .path.display())]
+    Incompatible { path: PathBuf },
+}
+
+/// The error of a system call while doing `what`.
+fn system(what: String) -> impl FnOnce(io::Error) -> DatapathError {
+    move |source| DatapathError::System { what, source }
+}
+
+/// The error of an operation of aya's while doing `what`, with its causes.
+fn ebpf<E: std::error::Error>(what: impl Into<String>) -> impl FnOnce(E) -> DatapathError {
+    let what = what.into();
+    move |error| {
+        let causes = std::iter::successors(error.source(), |cause| cause.source());
+        let reason = causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
+        DatapathError::Ebpf { what, reason }
+    }
+}
+
+/// The error of a map operation while doing `what`.
+fn ebpf_map(what: &'static str) -> impl FnOnce(aya::maps::MapError) -> DatapathError {
+    ebpf(what)
 }
 
 impl DatapathError {
@@ -79,7 +115,18 @@ impl DatapathError {
         match self {
             Self::Table(error) => error.hint(),
             Self::Full { hint, .. } => Some((*hint).into()),
-            Self::NoSuchScope(_) | Self::ScopeExists(_) | Self::System { .. } => None,
+            Self::NoBpffs { path } => Some(format!(
+                "mount one (`mount -t bpf bpf DIR`) and name it with --bpffs; under `ip netns exec` {} is hidden: start \
+                 the daemon outside, it serves every namespace",
+                path.parent().unwrap_or(path).display()
+            )),
+            Self::Incompatible { .. } => Some("`bpvs down` removes it, with its connections".into()),
+            Self::Ebpf { .. } if !nix::unistd::geteuid().is_root() => Some("run it as root".into()),
+            Self::NoSuchScope(_)
+            | Self::ScopeExists(_)
+            | Self::System { .. }
+            | Self::Ebpf { .. }
+            | Self::Unsupported { .. } => None,
         }
     }
 }

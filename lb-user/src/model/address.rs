@@ -48,12 +48,19 @@ pub fn unicast(address: IpAddr) -> Result<IpAddr, ModelError> {
             IpAddr::V4(v4) => v4.octets()[0] == 0 || v4.octets()[0] >= 240,
             IpAddr::V6(_) => false,
         };
-    if refused { Err(ModelError::NotUnicast(address)) } else { Ok(address) }
+    if refused {
+        Err(ModelError::NotUnicast(address))
+    } else {
+        Ok(address)
+    }
 }
 
 /// Reads `10.0.0.1`, `fd00::1` or `[fd00::1]`.
 pub(super) fn parse_address(text: &str) -> Result<IpAddr, ModelError> {
-    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(text);
     bare.parse().map_err(|_| ModelError::Address(text.into()))
 }
 
@@ -89,12 +96,18 @@ pub(super) fn split_port(text: &str) -> (&str, Option<&str>) {
 pub fn parse_prefix(text: &str) -> Result<IpNet, ModelError> {
     let net = match text.parse::<IpNet>() {
         Ok(net) => net,
-        Err(_) => text.parse::<IpAddr>().map(IpNet::from).map_err(|_| ModelError::Prefix(text.into()))?,
+        Err(_) => text
+            .parse::<IpAddr>()
+            .map(IpNet::from)
+            .map_err(|_| ModelError::Prefix(text.into()))?,
     };
     if net.trunc() == net {
         Ok(net)
     } else {
-        Err(ModelError::PrefixHostBits { given: net.to_string(), right: net.trunc().to_string() })
+        Err(ModelError::PrefixHostBits {
+            given: net.to_string(),
+            right: net.trunc().to_string(),
+        })
     }
 }
 
@@ -109,9 +122,21 @@ mod tests {
 
     #[test]
     fn addresses_that_no_host_owns_are_refused() {
-        for text in ["0.0.0.0", "0.1.2.3", "224.0.0.1", "255.255.255.255", "240.0.0.1", "::", "ff02::1"] {
+        for text in [
+            "0.0.0.0",
+            "0.1.2.3",
+            "224.0.0.1",
+            "255.255.255.255",
+            "240.0.0.1",
+            "::",
+            "ff02::1",
+        ] {
             let address: IpAddr = text.parse().unwrap();
-            assert_eq!(unicast(address), Err(ModelError::NotUnicast(address)), "{text}");
+            assert_eq!(
+                unicast(address),
+                Err(ModelError::NotUnicast(address)),
+                "{text}"
+            );
         }
         for text in ["10.0.0.1", "127.0.0.1", "169.254.1.1", "fd00::1", "::1"] {
             assert!(unicast(text.parse().unwrap()).is_ok(), "{text}");
@@ -121,9 +146,15 @@ mod tests {
     #[test]
     fn prefixes() {
         assert_eq!(parse_prefix("10.0.0.1").unwrap().to_string(), "10.0.0.1/32");
-        assert_eq!(parse_prefix("10.0.0.0/24").unwrap().to_string(), "10.0.0.0/24");
+        assert_eq!(
+            parse_prefix("10.0.0.0/24").unwrap().to_string(),
+            "10.0.0.0/24"
+        );
         let error = parse_prefix("10.0.0.5/24").unwrap_err();
-        assert_eq!(error.to_string(), "10.0.0.5/24 has bits set behind its prefix");
+        assert_eq!(
+            error.to_string(),
+            "10.0.0.5/24 has bits set behind its prefix"
+        );
         assert_eq!(error.hint().unwrap(), "write 10.0.0.0/24");
         assert!(parse_prefix("10.0.0.0/33").is_err());
     }

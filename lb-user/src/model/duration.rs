@@ -20,11 +20,21 @@ pub fn parse_duration(text: &str) -> Result<Duration, ModelError> {
         let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
         let unit = rest[digits..].chars().next().ok_or_else(wrong)?;
         // Searching on from the last unit found keeps the order and refuses a unit given twice.
-        let (_, seconds) = units.by_ref().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
-        total = number.checked_mul(*seconds).and_then(|part| total.checked_add(part)).ok_or_else(wrong)?;
+        let (_, seconds) = units
+            .by_ref()
+            .find(|(name, _)| *name == unit)
+            .ok_or_else(wrong)?;
+        total = number
+            .checked_mul(*seconds)
+            .and_then(|part| total.checked_add(part))
+            .ok_or_else(wrong)?;
         rest = &rest[digits + 1..];
     }
-    if text.is_empty() { Err(wrong()) } else { Ok(Duration::from_secs(total)) }
+    if text.is_empty() {
+        Err(wrong())
+    } else {
+        Ok(Duration::from_secs(total))
+    }
 }
 
 /// Writes a duration so that [`parse_duration`] reads it back; parts of a second are left out.
@@ -56,7 +66,18 @@ mod tests {
 
     #[test]
     fn refuses_the_rest() {
-        for text in ["", "5", "m", "5x", "5m5m", "5s1m", "-5s", "5 m", "99999999999999999999s", "5é"] {
+        for text in [
+            "",
+            "5",
+            "m",
+            "5x",
+            "5m5m",
+            "5s1m",
+            "-5s",
+            "5 m",
+            "99999999999999999999s",
+            "5é",
+        ] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
     }

@@ -29,7 +29,9 @@ pub enum ModelError {
     PortZeroServer(u16),
     #[error("the server {server} and the service {service} are of different address families")]
     Family { server: IpAddr, service: String },
-    #[error("the source NAT address {address} and the service {service} are of different address families")]
+    #[error(
+        "the source NAT address {address} and the service {service} are of different address families"
+    )]
     SourceNatFamily { address: IpAddr, service: String },
     #[error("fwmark 0 cannot be told from a packet without a mark")]
     ZeroMark,
@@ -63,8 +65,13 @@ pub enum ModelError {
     PortsWithoutProtocol,
     #[error("`{0}` is not an interface name")]
     InterfaceName(String),
-    #[error("the source {source_prefix} and the destination {destination} are of different address families")]
-    MarkFamily { source_prefix: String, destination: String },
+    #[error(
+        "the source {source_prefix} and the destination {destination} are of different address families"
+    )]
+    MarkFamily {
+        source_prefix: String,
+        destination: String,
+    },
     #[error("the service {0} has no address to answer for")]
     AnswerWithoutAddress(String),
     #[error("scope id {0} is out of range")]

@@ -76,7 +76,11 @@ pub fn port_prefixes(ports: &RangeInclusive<u16>) -> Vec<(u16, u8)> {
     let mut prefixes = Vec::new();
     while first <= last {
         // The largest block that begins here and does not reach past the end.
-        let aligned = if first == 0 { 16 } else { first.trailing_zeros() };
+        let aligned = if first == 0 {
+            16
+        } else {
+            first.trailing_zeros()
+        };
         let fits = (last - first + 1).ilog2();
         let free = aligned.min(fits);
         prefixes.push((first as u16, (16 - free) as u8));
@@ -147,22 +151,27 @@ impl MarkRule {
         MarkValue::new(self.mark, self.mask)?;
         if let Some(ports) = &self.ports {
             if ports.is_empty() {
-                return Err(ModelError::PortRangeText(format!("{}-{}", ports.start(), ports.end())));
+                return Err(ModelError::PortRangeText(format!(
+                    "{}-{}",
+                    ports.start(),
+                    ports.end()
+                )));
             }
             if self.protocol.is_none() {
                 return Err(ModelError::PortsWithoutProtocol);
             }
         }
-        if let (Some(source), Some(destination)) = (self.source, self.destination)
-            && source.addr().is_ipv4() != destination.addr().is_ipv4()
-        {
-            return Err(ModelError::MarkFamily {
-                source_prefix: source.to_string(),
-                destination: destination.to_string(),
-            });
+        if let (Some(source), Some(destination)) = (self.source, self.destination) {
+            if source.addr().is_ipv4() != destination.addr().is_ipv4() {
+                return Err(ModelError::MarkFamily {
+                    source_prefix: source.to_string(),
+                    destination: destination.to_string(),
+                });
+            }
         }
         if let Some(name) = &self.interface {
-            let fits = (1..=15).contains(&name.len()) && !name.contains(|c: char| c.is_whitespace() || c == '/');
+            let fits = (1..=15).contains(&name.len())
+                && !name.contains(|c: char| c.is_whitespace() || c == '/');
             if !fits || name == "." || name == ".." {
                 return Err(ModelError::InterfaceName(name.clone()));
             }
@@ -173,13 +182,18 @@ impl MarkRule {
     /// What it does to the mark.
     #[must_use]
     pub const fn value(&self) -> MarkValue {
-        MarkValue { mark: self.mark, mask: self.mask }
+        MarkValue {
+            mark: self.mark,
+            mask: self.mask,
+        }
     }
 
     /// The family that its prefixes bind it to, if they do.
     #[must_use]
     pub fn family(&self) -> Option<AddressFamily> {
-        self.source.or(self.destination).map(|net| AddressFamily::of(net.addr()))
+        self.source
+            .or(self.destination)
+            .map(|net| AddressFamily::of(net.addr()))
     }
 
     /// Its shapes: one, or as many as its ports have different prefix lengths.
@@ -193,7 +207,10 @@ impl MarkRule {
             port,
         };
         match &self.ports {
-            Some(ports) => port_prefixes(ports).iter().map(|(_, bits)| shape(Some(*bits))).collect(),
+            Some(ports) => port_prefixes(ports)
+                .iter()
+                .map(|(_, bits)| shape(Some(*bits)))
+                .collect(),
             None => BTreeSet::from([shape(None)]),
         }
     }
@@ -209,7 +226,11 @@ impl MarkRule {
             other => other,
         };
         let (first, last) = (port(first)?, port(last)?);
-        if first > last { Err(ModelError::PortRangeText(text.into())) } else { Ok(first..=last) }
+        if first > last {
+            Err(ModelError::PortRangeText(text.into()))
+        } else {
+            Ok(first..=last)
+        }
     }
 
     /// Writes a range as [`MarkRule::parse_ports`] reads it.
@@ -252,9 +273,24 @@ mod tests {
 
     #[test]
     fn values() {
-        assert_eq!("256".parse(), Ok(MarkValue { mark: 256, mask: u32::MAX }));
-        assert_eq!("0x100/0xff00".parse(), Ok(MarkValue { mark: 0x100, mask: 0xff00 }));
-        assert_eq!("0x100/0xff00".parse::<MarkValue>().unwrap().to_string(), "0x100/0xff00");
+        assert_eq!(
+            "256".parse(),
+            Ok(MarkValue {
+                mark: 256,
+                mask: u32::MAX
+            })
+        );
+        assert_eq!(
+            "0x100/0xff00".parse(),
+            Ok(MarkValue {
+                mark: 0x100,
+                mask: 0xff00
+            })
+        );
+        assert_eq!(
+            "0x100/0xff00".parse::<MarkValue>().unwrap().to_string(),
+            "0x100/0xff00"
+        );
         let error = "0x1ff/0xff".parse::<MarkValue>().unwrap_err();
         assert_eq!(error.hint().unwrap(), "widen the mask, as in 0x1ff/0x1ff");
         assert_eq!("1/0".parse::<MarkValue>(), Err(ModelError::ZeroMask));
@@ -267,22 +303,43 @@ mod tests {
     fn ports_need_a_protocol() {
         let mut rule = MarkRule::new("1".parse().unwrap());
         rule.ports = Some(80..=80);
-        assert_eq!(rule.clone().checked(), Err(ModelError::PortsWithoutProtocol));
+        assert_eq!(
+            rule.clone().checked(),
+            Err(ModelError::PortsWithoutProtocol)
+        );
         rule.protocol = Some(Protocol::Tcp);
-        assert_eq!(rule.checked().unwrap().to_string(), "--mark 1 --protocol tcp --ports 80");
+        assert_eq!(
+            rule.checked().unwrap().to_string(),
+            "--mark 1 --protocol tcp --ports 80"
+        );
     }
 
     #[test]
     fn a_range_is_exactly_its_prefixes() {
         assert_eq!(port_prefixes(&(80..=80)), [(80, 16)]);
         assert_eq!(port_prefixes(&(0..=65535)), [(0, 0)]);
-        assert_eq!(port_prefixes(&(8000..=8099)), [(8000, 10), (8064, 11), (8096, 14)]);
-        for (first, last) in [(1, 65534), (1, 1), (1023, 1024), (30000, 32767), (65535, 65535)] {
+        assert_eq!(
+            port_prefixes(&(8000..=8099)),
+            [(8000, 10), (8064, 11), (8096, 14)]
+        );
+        for (first, last) in [
+            (1, 65534),
+            (1, 1),
+            (1023, 1024),
+            (30000, 32767),
+            (65535, 65535),
+        ] {
             let covered: Vec<u32> = port_prefixes(&(first..=last))
                 .iter()
                 .flat_map(|(start, bits)| u32::from(*start)..u32::from(*start) + (1 << (16 - bits)))
                 .collect();
-            assert!(covered.iter().copied().eq(u32::from(first)..=u32::from(last)), "{first}-{last}");
+            assert!(
+                covered
+                    .iter()
+                    .copied()
+                    .eq(u32::from(first)..=u32::from(last)),
+                "{first}-{last}"
+            );
         }
     }
 
@@ -291,8 +348,15 @@ mod tests {
         assert_eq!(MarkRule::parse_ports("80"), Ok(80..=80));
         assert_eq!(MarkRule::parse_ports("80-90"), Ok(80..=90));
         for text in ["90-80", "80-", "-80", "a", "1-2-3"] {
-            assert_eq!(MarkRule::parse_ports(text), Err(ModelError::PortRangeText(text.into())), "{text}");
+            assert_eq!(
+                MarkRule::parse_ports(text),
+                Err(ModelError::PortRangeText(text.into())),
+                "{text}"
+            );
         }
-        assert_eq!(MarkRule::parse_ports("70000"), Err(ModelError::PortRange(70000)));
+        assert_eq!(
+            MarkRule::parse_ports("70000"),
+            Err(ModelError::PortRange(70000))
+        );
     }
 }

@@ -6,7 +6,9 @@ use std::str::FromStr;
 use super::ModelError;
 
 /// Schedulers that IPVS has and bpvs does not have yet.
-const NOT_YET: [&str; 12] = ["lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "twos"];
+const NOT_YET: [&str; 12] = [
+    "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "twos",
+];
 
 /// A scheduler, called by its IPVS name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

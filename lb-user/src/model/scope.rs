@@ -21,7 +21,11 @@ impl ScopeId {
     /// # Errors
     /// [`ModelError::ScopeId`] outside of 1 to 255.
     pub const fn new(id: u32) -> Result<Self, ModelError> {
-        if id >= Self::MIN.0 && id <= Self::MAX.0 { Ok(Self(id)) } else { Err(ModelError::ScopeId(id)) }
+        if id >= Self::MIN.0 && id <= Self::MAX.0 {
+            Ok(Self(id))
+        } else {
+            Err(ModelError::ScopeId(id))
+        }
     }
 
     /// The number.

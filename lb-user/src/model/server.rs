@@ -33,7 +33,12 @@ impl Server {
         weight: u32,
         method: ForwardingMethod,
     ) -> Result<Self, ModelError> {
-        let server = Self { address: unicast(address.ip())?, port: address.port(), weight, method };
+        let server = Self {
+            address: unicast(address.ip())?,
+            port: address.port(),
+            weight,
+            method,
+        };
         server.check(service)?;
         Ok(server)
     }
@@ -45,7 +50,10 @@ impl Server {
     pub fn check(&self, service: &ServiceKey) -> Result<(), ModelError> {
         unicast(self.address)?;
         if AddressFamily::of(self.address) != service.family() {
-            return Err(ModelError::Family { server: self.address, service: service.to_string() });
+            return Err(ModelError::Family {
+                server: self.address,
+                service: service.to_string(),
+            });
         }
         if let (0, Some(port)) = (self.port, service.port()) {
             return Err(ModelError::PortZeroServer(port));

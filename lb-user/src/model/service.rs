@@ -41,7 +41,11 @@ impl ServiceKey {
         if address.port() == 0 {
             return Err(ModelError::PortZeroService);
         }
-        Ok(Self::Address { protocol, address: unicast(address.ip())?, port: address.port() })
+        Ok(Self::Address {
+            protocol,
+            address: unicast(address.ip())?,
+            port: address.port(),
+        })
     }
 
     /// The service of this mark.
@@ -49,7 +53,11 @@ impl ServiceKey {
     /// # Errors
     /// [`ModelError::ZeroMark`].
     pub fn fwmark(mark: u32, family: AddressFamily) -> Result<Self, ModelError> {
-        if mark == 0 { Err(ModelError::ZeroMark) } else { Ok(Self::Fwmark { mark, family }) }
+        if mark == 0 {
+            Err(ModelError::ZeroMark)
+        } else {
+            Ok(Self::Fwmark { mark, family })
+        }
     }
 
     /// The address family of its packets.
@@ -81,7 +89,11 @@ impl ServiceKey {
 
     fn rank(&self) -> (u32, AddressFamily, Option<(Protocol, IpAddr, u16)>) {
         match self {
-            Self::Address { protocol, address, port } => (0, self.family(), Some((*protocol, *address, *port))),
+            Self::Address {
+                protocol,
+                address,
+                port,
+            } => (0, self.family(), Some((*protocol, *address, *port))),
             Self::Fwmark { mark, family } => (*mark, *family, None),
         }
     }
@@ -102,9 +114,19 @@ impl PartialOrd for ServiceKey {
 impl fmt::Display for ServiceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
-            Self::Address { protocol, address, port } => format!("{protocol}:{}", SocketAddr::new(*address, *port)),
-            Self::Fwmark { mark, family: AddressFamily::V4 } => format!("fwmark:{mark}"),
-            Self::Fwmark { mark, family: AddressFamily::V6 } => format!("fwmark:{mark}/ipv6"),
+            Self::Address {
+                protocol,
+                address,
+                port,
+            } => format!("{protocol}:{}", SocketAddr::new(*address, *port)),
+            Self::Fwmark {
+                mark,
+                family: AddressFamily::V4,
+            } => format!("fwmark:{mark}"),
+            Self::Fwmark {
+                mark,
+                family: AddressFamily::V6,
+            } => format!("fwmark:{mark}/ipv6"),
         };
         f.pad(&text)
     }
@@ -177,7 +199,10 @@ impl Service {
             scheduler,
             source_nat: SourceNat::Off,
             answer: false,
-            timeouts: ServiceTimeouts { tcp: None, udp: None },
+            timeouts: ServiceTimeouts {
+                tcp: None,
+                udp: None,
+            },
             servers: Vec::new(),
         }
     }
@@ -194,7 +219,10 @@ impl Service {
         if let SourceNat::Address(address) = self.source_nat {
             unicast(address)?;
             if AddressFamily::of(address) != self.key.family() {
-                return Err(ModelError::SourceNatFamily { address, service: self.key.to_string() });
+                return Err(ModelError::SourceNatFamily {
+                    address,
+                    service: self.key.to_string(),
+                });
             }
         }
         for timeout in [self.timeouts.tcp, self.timeouts.udp].into_iter().flatten() {
@@ -209,7 +237,9 @@ impl Service {
     /// The server at this address and port.
     #[must_use]
     pub fn server(&self, address: SocketAddr) -> Option<&Server> {
-        self.servers.iter().find(|server| server.socket() == address)
+        self.servers
+            .iter()
+            .find(|server| server.socket() == address)
     }
 
     /// Whether both are the same but for their servers.
@@ -225,7 +255,10 @@ impl Service {
     /// The same without its servers.
     #[must_use]
     pub fn without_servers(&self) -> Self {
-        Self { servers: Vec::new(), ..self.clone() }
+        Self {
+            servers: Vec::new(),
+            ..self.clone()
+        }
     }
 }
 
@@ -235,11 +268,23 @@ mod tests {
 
     #[test]
     fn keys_read_as_they_are_written() {
-        for text in ["tcp:10.0.0.100:80", "udp:10.0.0.100:53", "sctp:10.0.0.1:1", "tcp:[fd00::1]:80", "fwmark:256"] {
+        for text in [
+            "tcp:10.0.0.100:80",
+            "udp:10.0.0.100:53",
+            "sctp:10.0.0.1:1",
+            "tcp:[fd00::1]:80",
+            "fwmark:256",
+        ] {
             assert_eq!(text.parse::<ServiceKey>().unwrap().to_string(), text);
         }
-        assert_eq!("fwmark:0x100".parse::<ServiceKey>().unwrap().to_string(), "fwmark:256");
-        assert_eq!("fwmark:7/ipv6".parse::<ServiceKey>().unwrap().to_string(), "fwmark:7/ipv6");
+        assert_eq!(
+            "fwmark:0x100".parse::<ServiceKey>().unwrap().to_string(),
+            "fwmark:256"
+        );
+        assert_eq!(
+            "fwmark:7/ipv6".parse::<ServiceKey>().unwrap().to_string(),
+            "fwmark:7/ipv6"
+        );
     }
 
     #[test]
@@ -250,24 +295,49 @@ mod tests {
             ("tcp:10.0.0.1", "`tcp:10.0.0.1` is not a service address"),
             ("tcp:10.0.0.1:http", "`http` is not a port"),
             ("tcp:10.0.0.1:99999", "port 99999 is out of range"),
-            ("tcp:10.0.0.1:0", "port 0 needs a persistent service, and persistence is not there yet"),
+            (
+                "tcp:10.0.0.1:0",
+                "port 0 needs a persistent service, and persistence is not there yet",
+            ),
             ("tcp:10.0.0.300:80", "`10.0.0.300` is not an IP address"),
             ("tcp:224.0.0.1:80", "224.0.0.1 is not a unicast address"),
-            ("fwmark:0", "fwmark 0 cannot be told from a packet without a mark"),
+            (
+                "fwmark:0",
+                "fwmark 0 cannot be told from a packet without a mark",
+            ),
             ("fwmark:x", "`x` is not a mark"),
         ] {
-            assert_eq!(text.parse::<ServiceKey>().unwrap_err().to_string(), message, "{text}");
+            assert_eq!(
+                text.parse::<ServiceKey>().unwrap_err().to_string(),
+                message,
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn the_order_is_that_of_ipvsadm() {
-        let mut keys: Vec<ServiceKey> = ["fwmark:2", "udp:10.0.0.1:53", "fwmark:1", "tcp:10.0.0.2:80", "tcp:10.0.0.2:8"]
-            .iter()
-            .map(|text| text.parse().unwrap())
-            .collect();
+        let mut keys: Vec<ServiceKey> = [
+            "fwmark:2",
+            "udp:10.0.0.1:53",
+            "fwmark:1",
+            "tcp:10.0.0.2:80",
+            "tcp:10.0.0.2:8",
+        ]
+        .iter()
+        .map(|text| text.parse().unwrap())
+        .collect();
         keys.sort();
         let texts: Vec<String> = keys.iter().map(ToString::to_string).collect();
-        assert_eq!(texts, ["tcp:10.0.0.2:8", "tcp:10.0.0.2:80", "udp:10.0.0.1:53", "fwmark:1", "fwmark:2"]);
+        assert_eq!(
+            texts,
+            [
+                "tcp:10.0.0.2:8",
+                "tcp:10.0.0.2:80",
+                "udp:10.0.0.1:53",
+                "fwmark:1",
+                "fwmark:2"
+            ]
+        );
     }
 }

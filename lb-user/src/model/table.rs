@@ -28,9 +28,15 @@ pub enum TableError {
     #[error("there is no service {0}")]
     NoSuchService(ServiceKey),
     #[error("server {server} is there already in service {service}")]
-    ServerExists { service: ServiceKey, server: SocketAddr },
+    ServerExists {
+        service: ServiceKey,
+        server: SocketAddr,
+    },
     #[error("service {service} has no server {server}")]
-    NoSuchServer { service: ServiceKey, server: SocketAddr },
+    NoSuchServer {
+        service: ServiceKey,
+        server: SocketAddr,
+    },
     #[error("mark rule `{0}` is there already")]
     MarkRuleExists(MarkRule),
     #[error("there is no mark rule `{0}`")]
@@ -114,7 +120,10 @@ impl Table {
         let mut sockets: Vec<SocketAddr> = service.servers.iter().map(Server::socket).collect();
         sockets.sort_unstable();
         if let Some(pair) = sockets.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(TableError::ServerExists { service: service.key, server: pair[0] });
+            return Err(TableError::ServerExists {
+                service: service.key,
+                server: pair[0],
+            });
         }
         self.services.insert(service.key, service);
         Ok(())
@@ -128,7 +137,10 @@ impl Table {
         let attributes = service.without_servers().checked()?;
         let there = self.service_mut(&service.key)?;
         let servers = std::mem::take(&mut there.servers);
-        *there = Service { servers, ..attributes };
+        *there = Service {
+            servers,
+            ..attributes
+        };
         Ok(())
     }
 
@@ -137,7 +149,9 @@ impl Table {
     /// # Errors
     /// It is not there.
     pub fn remove_service(&mut self, key: &ServiceKey) -> Result<Service, TableError> {
-        self.services.remove(key).ok_or(TableError::NoSuchService(*key))
+        self.services
+            .remove(key)
+            .ok_or(TableError::NoSuchService(*key))
     }
 
     /// Adds a server at the head of the service's list.
@@ -148,7 +162,10 @@ impl Table {
         server.check(key)?;
         let service = self.service_mut(key)?;
         if service.server(server.socket()).is_some() {
-            return Err(TableError::ServerExists { service: *key, server: server.socket() });
+            return Err(TableError::ServerExists {
+                service: *key,
+                server: server.socket(),
+            });
         }
         service.servers.insert(0, server);
         Ok(())
@@ -166,7 +183,10 @@ impl Table {
             .servers
             .iter_mut()
             .find(|there| there.socket() == socket)
-            .ok_or(TableError::NoSuchServer { service: *key, server: socket })?;
+            .ok_or(TableError::NoSuchServer {
+                service: *key,
+                server: socket,
+            })?;
         *there = server;
         Ok(())
     }
@@ -175,13 +195,20 @@ impl Table {
     ///
     /// # Errors
     /// The service or the server is not there.
-    pub fn remove_server(&mut self, key: &ServiceKey, socket: SocketAddr) -> Result<Server, TableError> {
+    pub fn remove_server(
+        &mut self,
+        key: &ServiceKey,
+        socket: SocketAddr,
+    ) -> Result<Server, TableError> {
         let service = self.service_mut(key)?;
         let place = service
             .servers
             .iter()
             .position(|there| there.socket() == socket)
-            .ok_or(TableError::NoSuchServer { service: *key, server: socket })?;
+            .ok_or(TableError::NoSuchServer {
+                service: *key,
+                server: socket,
+            })?;
         Ok(service.servers.remove(place))
     }
 
@@ -197,7 +224,11 @@ impl Table {
                 return Err(TableError::MarkRuleExists(rule.clone()));
             }
         }
-        let shapes = marks.iter().flat_map(MarkRule::shapes).collect::<BTreeSet<_>>().len();
+        let shapes = marks
+            .iter()
+            .flat_map(MarkRule::shapes)
+            .collect::<BTreeSet<_>>()
+            .len();
         if shapes > MAX_MARK_SHAPES {
             return Err(TableError::TooManyMarkShapes { shapes });
         }
@@ -216,6 +247,8 @@ impl Table {
     }
 
     fn service_mut(&mut self, key: &ServiceKey) -> Result<&mut Service, TableError> {
-        self.services.get_mut(key).ok_or(TableError::NoSuchService(*key))
+        self.services
+            .get_mut(key)
+            .ok_or(TableError::NoSuchService(*key))
     }
 }

@@ -108,8 +108,10 @@ fn needs(search: &Search) -> Result<Vec<Need>> {
         Ok(_) => {}
         Err(Missing::Compiler) => {
             needs.push(compiler());
-            // Once there is a compiler it will want a linker; said at once, not one after the other.
-            needs.push(linker(None));
+            // Once there is a compiler it will want a linker: both are said at once.
+            if search.linkers().is_empty() {
+                needs.push(linker(None));
+            }
         }
         Err(Missing::Linker { compiler }) => {
             // Our linker is built for one LLVM. A newer compiler needs one of its own; where apt

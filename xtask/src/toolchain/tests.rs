@@ -2,9 +2,8 @@
 
 use std::{
     env, fs,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process,
+    process::{self, Command},
     sync::atomic::{AtomicUsize, Ordering},
 };
 
@@ -23,11 +22,19 @@ impl Machine {
         Self { root }
     }
 
+    /// A program. A shell writes it: a file that this process has open for writing, and that a
+    /// fork of another test's inherits, cannot be started (ETXTBSY).
     fn script(&self, path: &str, body: &str) -> PathBuf {
         let path = self.root.join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "printf '%s\\n' \"$1\" >\"$0\" && chmod 755 \"$0\""]);
+        let written = shell
+            .arg(&path)
+            .arg(format!("#!/bin/sh\n{body}"))
+            .status()
+            .unwrap();
+        assert!(written.success());
         path
     }
 

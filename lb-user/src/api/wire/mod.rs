@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 pub use apply::{Apply, ApplyScope, ScopeChanges};
 pub use mark::MarkRule;
 pub use read::{
-    Connection, Counters, ListedServer, ListedService, Listing, Reason, ScopeStatus, Stats, Status, Sweep,
+    Connection, Counters, ListedServer, ListedService, Listing, Reason, ScopeStatus, Stats, Status,
+    Sweep,
 };
 pub use service::{Edited, Server, ServerEdit, Service, ServiceEdit, SourceNat, Timeouts};
 pub use settings::{Declared, ScopeTimeouts, Settings};
@@ -32,12 +33,18 @@ pub struct Error {
 
 impl From<crate::model::ModelError> for Error {
     fn from(error: crate::model::ModelError) -> Self {
-        Self { error: error.to_string(), hint: error.hint() }
+        Self {
+            error: error.to_string(),
+            hint: error.hint(),
+        }
     }
 }
 
 impl From<crate::model::TableError> for Error {
     fn from(error: crate::model::TableError) -> Self {
-        Self { error: error.to_string(), hint: error.hint() }
+        Self {
+            error: error.to_string(),
+            hint: error.hint(),
+        }
     }
 }

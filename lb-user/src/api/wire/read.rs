@@ -159,8 +159,20 @@ pub struct ScopeStatus {
 
 impl From<datapath::Counters> for Counters {
     fn from(counters: datapath::Counters) -> Self {
-        let datapath::Counters { connections, in_packets, out_packets, in_bytes, out_bytes } = counters;
-        Self { connections, in_packets, out_packets, in_bytes, out_bytes }
+        let datapath::Counters {
+            connections,
+            in_packets,
+            out_packets,
+            in_bytes,
+            out_bytes,
+        } = counters;
+        Self {
+            connections,
+            in_packets,
+            out_packets,
+            in_bytes,
+            out_bytes,
+        }
     }
 }
 
@@ -181,18 +193,28 @@ impl From<datapath::Connection> for Connection {
 impl ListedService {
     /// A service with the counters that were read for it, if they were.
     #[must_use]
-    pub fn new(service: &model::Service, source: &str, counted: Option<&datapath::ServiceCounters>) -> Self {
+    pub fn new(
+        service: &model::Service,
+        source: &str,
+        counted: Option<&datapath::ServiceCounters>,
+    ) -> Self {
         let wire = Service::from(service);
         let listed = |server: &model::Server| {
-            let counted = counted
-                .and_then(|service| service.servers.iter().find(|there| there.address == server.socket()));
+            let counted = counted.and_then(|service| {
+                service
+                    .servers
+                    .iter()
+                    .find(|there| there.address == server.socket())
+            });
             ListedServer {
                 address: server.socket().to_string(),
                 weight: server.weight,
                 method: server.method.to_string(),
                 active: counted.map_or(0, |there| there.active),
                 inactive: counted.map_or(0, |there| there.inactive),
-                counters: counted.map(|there| there.counters.into()).unwrap_or_default(),
+                counters: counted
+                    .map(|there| there.counters.into())
+                    .unwrap_or_default(),
             }
         };
         Self {
@@ -202,7 +224,9 @@ impl ListedService {
             answer: wire.answer,
             timeouts: wire.timeouts,
             source: source.to_owned(),
-            counters: counted.map(|there| there.counters.into()).unwrap_or_default(),
+            counters: counted
+                .map(|there| there.counters.into())
+                .unwrap_or_default(),
             servers: service.servers.iter().map(listed).collect(),
         }
     }

@@ -142,7 +142,10 @@ impl TryFrom<SourceNat> for model::SourceNat {
         match source_nat {
             SourceNat::Switch(false) => Ok(Self::Off),
             SourceNat::Switch(true) => Ok(Self::Interface),
-            SourceNat::Address(text) => text.parse().map(Self::Address).map_err(|_| ModelError::Address(text)),
+            SourceNat::Address(text) => text
+                .parse()
+                .map(Self::Address)
+                .map_err(|_| ModelError::Address(text)),
         }
     }
 }
@@ -180,15 +183,22 @@ impl TryFrom<Service> for model::Service {
         service.answer = wire.answer;
         service.timeouts.tcp = wire.timeouts.tcp.as_deref().map(timeout).transpose()?;
         service.timeouts.udp = wire.timeouts.udp.as_deref().map(timeout).transpose()?;
-        service.servers =
-            wire.servers.into_iter().map(|server| server.of(&service.key)).collect::<Result<_, _>>()?;
+        service.servers = wire
+            .servers
+            .into_iter()
+            .map(|server| server.of(&service.key))
+            .collect::<Result<_, _>>()?;
         service.checked()
     }
 }
 
 impl From<&model::Server> for Server {
     fn from(server: &model::Server) -> Self {
-        Self { address: server.socket().to_string(), weight: server.weight, method: server.method.to_string() }
+        Self {
+            address: server.socket().to_string(),
+            weight: server.weight,
+            method: server.method.to_string(),
+        }
     }
 }
 

@@ -78,7 +78,9 @@ impl From<&control::Declared> for Declared {
         Self {
             services: declared.table.services().map(Service::from).collect(),
             marks: declared.table.marks().iter().map(MarkRule::from).collect(),
-            settings: declared.has_settings.then(|| declared.table.settings().into()),
+            settings: declared
+                .has_settings
+                .then(|| declared.table.settings().into()),
         }
     }
 }
@@ -91,7 +93,11 @@ impl TryFrom<Declared> for control::Declared {
         for service in wire.services {
             declared.table.add_service(service.try_into()?)?;
         }
-        let rules = wire.marks.into_iter().map(TryInto::try_into).collect::<Result<Vec<_>, _>>()?;
+        let rules = wire
+            .marks
+            .into_iter()
+            .map(TryInto::try_into)
+            .collect::<Result<Vec<_>, _>>()?;
         declared.table.set_marks(rules)?;
         if let Some(settings) = wire.settings {
             declared.table.set_settings(settings.try_into()?)?;

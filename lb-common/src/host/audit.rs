@@ -1,0 +1,77 @@
+//! What must hold for the connection table whenever no packet is under way.
+
+use std::{collections::HashMap, format, string::String, vec::Vec};
+
+use super::Memory;
+use crate::{
+    abi::{Address, COUNTED, ConnKey, DEAD, REPLY, Tick, Word},
+    conn::state,
+    tables::{Ring, Tables},
+    transport,
+};
+
+/// A broken invariant, in words.
+pub type Fault = String;
+
+impl<A: Address + core::fmt::Debug> Memory<A> {
+    /// Checks the connection table and the counts of the real servers.
+    ///
+    /// # Errors
+    /// The first invariant that does not hold.
+    pub fn audit(&self) -> Result<(), Fault> {
+        if self.stray_deletes() != 0 {
+            return Err(format!("{} entries were deleted that did not exist", self.stray_deletes()));
+        }
+        let mut counts: HashMap<u32, (u32, u32)> = HashMap::new();
+        let mut keys: Vec<ConnKey<A>> = self.entries.keys();
+        keys.sort_by_key(|key| format!("{key:?}"));
+        for key in &keys {
+            let Some(conn) = self.entries.get(key) else { continue };
+            let word = Word(conn.word.load());
+            if word.has(DEAD) {
+                return Err(format!("claimed and never deleted: {key:?}"));
+            }
+            let other_key = conn.to().reversed().key(key.scope_protocol);
+            let other = self.entries.get(&other_key);
+            let twin = other.filter(|other| {
+                let other_word = Word(other.word.load());
+                other_word.generation() == word.generation()
+                    && other_word.has(REPLY) != word.has(REPLY)
+                    && other.to().reversed().key(key.scope_protocol) == *key
+            });
+            if twin.is_none() {
+                let short = word.deadline().since(self.now()) <= Tick::from_secs(3).0 as i32;
+                if !(word.has(REPLY) && short) {
+                    return Err(format!("half a connection: {key:?} {word:?} has no {other_key:?}"));
+                }
+                continue;
+            }
+            if word.has(REPLY) {
+                continue;
+            }
+            let tcp = key.protocol() == transport::TCP;
+            if word.has(COUNTED) != (tcp && state::active(word.state())) {
+                return Err(format!("counted as active or not against its state: {key:?} {word:?}"));
+            }
+            let count = counts.entry(conn.server.load()).or_default();
+            count.0 += 1;
+            count.1 += u32::from(word.has(COUNTED));
+        }
+        for (index, server) in (0..).zip(&self.servers) {
+            let (total, active) = counts.get(&index).copied().unwrap_or_default();
+            let said = (server.total.load(), server.active.load());
+            if said != (total, active) {
+                return Err(format!("server {index} counts {said:?}, the table has {:?}", (total, active)));
+            }
+        }
+        Ok(())
+    }
+
+    /// How many connections of the table a ring's slots name.
+    pub fn held(&self, ring: Ring) -> usize {
+        (0..self.slots(ring))
+            .filter_map(|index| self.slot(ring, index))
+            .filter(|slot| self.entries.get(&slot.load()).is_some())
+            .count()
+    }
+}

@@ -1,0 +1,273 @@
+//! The datapath in the kernel: its parts behind the one trait.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+
+use lb_common::abi::ANSWER;
+use lb_common::verdict::Reason;
+
+use super::connections::{self, Sweeper};
+use super::maps::Maps;
+use super::marks::{Has, Rules};
+use super::network::Networks;
+use super::pins::{self, Direction, Pins};
+use super::programs::{self, Programs};
+use super::services::{self, Services};
+use super::{
+    Connection, Counters, Datapath, DatapathError, Options, ServerCounters, ServiceCounters, SweepReport, counters,
+    system,
+};
+use crate::control::Op;
+use crate::model::{ScopeId, Service, ServiceKey, Table};
+use crate::net::{Interface, Network};
+
+/// The datapath over BPF maps and programs.
+pub(super) struct Bpf {
+    options: Options,
+    pins: Pins,
+    maps: Maps,
+    services: Services,
+    networks: Networks,
+    sweeper: Sweeper,
+    scopes: BTreeMap<ScopeId, Open>,
+    /// What passed through servers that have been removed, by service.
+    gone: HashMap<(ScopeId, ServiceKey), Counters>,
+}
+
+/// A scope that is open.
+struct Open {
+    programs: Programs,
+    rules: Rules,
+    network: Option<Network>,
+}
+
+impl Bpf {
+    /// Takes up what is pinned, or makes it.
+    pub(super) fn open(options: &Options) -> Result<Self, DatapathError> {
+        let pins = Pins::open(&options.bpffs)?;
+        let sweep = programs::base(&pins, options)?;
+        let maps = Maps::open(&pins)?;
+        Ok(Self {
+            services: Services::adopt(&maps)?,
+            networks: Networks::adopt(&maps),
+            sweeper: Sweeper::new(sweep),
+            options: options.clone(),
+            scopes: BTreeMap::new(),
+            gone: HashMap::new(),
+            pins,
+            maps,
+        })
+    }
+
+    fn check(&self, scope: ScopeId) -> Result<&Open, DatapathError> {
+        self.scopes.get(&scope).ok_or(DatapathError::NoSuchScope(scope))
+    }
+
+    /// The services of a scope, as the maps have them, with their indexes.
+    fn read(&self, scope: ScopeId) -> Vec<(u32, Service)> {
+        let mut all: Vec<_> = self
+            .services
+            .of(scope)
+            .map(|(key, at)| {
+                let answer = self.maps.services.at(at).flags.load() & ANSWER != 0;
+                (at, self.services.read(&self.maps, key, at, answer))
+            })
+            .collect();
+        all.sort_unstable_by_key(|(_, service)| service.key);
+        all
+    }
+
+    /// Writes what depends on services, rules and network together: answered addresses, rules, flags.
+    fn write_scope(&mut self, scope: ScopeId) -> Result<(), DatapathError> {
+        let (mut has, mut answered) = (Has::default(), HashSet::<IpAddr>::new());
+        for (key, at) in self.services.of(scope) {
+            match key.socket() {
+                None => has.fwmarks = true,
+                Some(socket) => {
+                    has.port_zero |= socket.port() == 0;
+                    if self.maps.services.at(at).flags.load() & ANSWER != 0 {
+                        answered.insert(socket.ip());
+                    }
+                }
+            }
+        }
+        let Some(open) = self.scopes.get_mut(&scope) else {
+            return Err(DatapathError::NoSuchScope(scope));
+        };
+        has.answers = self.networks.answer(&mut self.maps, scope, &answered, open.network.as_ref())?;
+        open.rules.write(&mut self.maps, scope, open.network.as_ref(), has)
+    }
+
+    /// Keeps what a server that goes has counted.
+    fn keep_counters(&mut self, scope: ScopeId, key: ServiceKey, server: Option<std::net::SocketAddr>) {
+        let Some((_, at)) = self.services.of(scope).find(|(there, _)| *there == key) else { return };
+        for index in services::list(&self.maps, at) {
+            if server.is_none_or(|socket| services::read_server(&self.maps, index).socket() == socket)
+                && let Ok(counters) = counters::of_server(&self.maps, index)
+            {
+                *self.gone.entry((scope, key)).or_default() += counters;
+            }
+        }
+    }
+}
+
+impl Datapath for Bpf {
+    fn apply(&mut self, scope: ScopeId, op: &Op) -> Result<(), DatapathError> {
+        self.check(scope)?;
+        match op {
+            Op::AddService(service) => {
+                self.gone.remove(&(scope, service.key));
+                self.services.add(&mut self.maps, scope, service)?;
+            }
+            Op::EditService(service) => self.services.edit(&self.maps, scope, service)?,
+            Op::RemoveService(key) => self.services.remove(&mut self.maps, scope, key)?,
+            Op::AddServer { service, server } => {
+                return self.services.add_server(&mut self.maps, scope, service, server);
+            }
+            Op::EditServer { service, server } => {
+                return self.services.edit_server(&self.maps, scope, service, server);
+            }
+            Op::RemoveServer { service, address } => {
+                self.keep_counters(scope, *service, Some(*address));
+                return self.services.remove_server(&self.maps, scope, service, *address);
+            }
+            Op::SetMarkRules(rules) => {
+                let open = self.scopes.get_mut(&scope).ok_or(DatapathError::NoSuchScope(scope))?;
+                let before = std::mem::replace(&mut open.rules.rules, rules.clone());
+                return self.write_scope(scope).inspect_err(|_| {
+                    if let Some(open) = self.scopes.get_mut(&scope) {
+                        open.rules.rules = before;
+                    }
+                });
+            }
+            Op::SetSettings(settings) => {
+                let open = self.scopes.get_mut(&scope).ok_or(DatapathError::NoSuchScope(scope))?;
+                open.rules.settings = *settings;
+            }
+        }
+        self.write_scope(scope)
+    }
+
+    fn table(&self, scope: ScopeId) -> Result<Table, DatapathError> {
+        let open = self.check(scope)?;
+        let mut table = Table::new();
+        for (_, service) in self.read(scope) {
+            table.add_service(service)?;
+        }
+        table.set_marks(open.rules.rules.clone())?;
+        table.set_settings(open.rules.settings)?;
+        Ok(table)
+    }
+
+    fn counters(&self, scope: ScopeId) -> Result<Vec<ServiceCounters>, DatapathError> {
+        self.check(scope)?;
+        let mut all = Vec::new();
+        for (at, service) in self.read(scope) {
+            let mut total = self.gone.get(&(scope, service.key)).copied().unwrap_or_default();
+            let mut servers = Vec::new();
+            for index in services::list(&self.maps, at) {
+                let server = self.maps.servers.at(index);
+                let counters = counters::of_server(&self.maps, index)?;
+                total += counters;
+                let (active, all) = (server.active.load(), server.total.load());
+                servers.push(ServerCounters {
+                    address: services::read_server(&self.maps, index).socket(),
+                    active: active.into(),
+                    inactive: all.saturating_sub(active).into(),
+                    counters,
+                });
+            }
+            all.push(ServiceCounters { key: service.key, counters: total, servers });
+        }
+        Ok(all)
+    }
+
+    fn reasons(&self, scope: ScopeId) -> Result<Vec<(&'static str, u64, u64)>, DatapathError> {
+        self.check(scope)?;
+        Reason::ALL
+            .iter()
+            .map(|&reason| {
+                let [packets, bytes] = counters::of_reason(&self.maps, scope, reason)?;
+                Ok((reason.name(), packets, bytes))
+            })
+            .collect()
+    }
+
+    fn connections(&self, scope: ScopeId, visit: &mut dyn FnMut(Connection)) -> Result<(), DatapathError> {
+        self.check(scope)?;
+        connections::read(&self.maps, scope, visit)
+    }
+
+    fn open_scope(&mut self, scope: ScopeId, _netns: BorrowedFd<'_>) -> Result<(), DatapathError> {
+        if self.scopes.contains_key(&scope) {
+            return Err(DatapathError::ScopeExists(scope));
+        }
+        let rules = Rules::open(&self.maps, scope)?;
+        self.networks.open(&self.maps, scope)?;
+        let programs = Programs::open(&self.pins, &self.options, scope, self.maps.rings)?;
+        self.scopes.insert(scope, Open { programs, rules, network: None });
+        self.write_scope(scope)
+    }
+
+    fn close_scope(&mut self, scope: ScopeId) -> Result<(), DatapathError> {
+        // The links first: from then on no packet meets what is being removed.
+        let folder = self.pins.scope(scope);
+        pins::remove_folder(&folder).map_err(system(format!("remove {}", folder.display())))?;
+        let keys: Vec<ServiceKey> = self.services.of(scope).map(|(key, _)| key).collect();
+        for key in keys {
+            self.services.remove(&mut self.maps, scope, &key)?;
+        }
+        self.sweeper.purge(&mut self.maps, scope)?;
+        self.services.tidy(&self.maps);
+        self.networks.close(&mut self.maps, scope)?;
+        let mut rules = Rules::open(&self.maps, scope)?;
+        rules.settings = crate::model::Settings::default();
+        rules.write(&mut self.maps, scope, None, Has::default())?;
+        counters::clear_reasons(&mut self.maps, scope)?;
+        self.gone.retain(|(id, _), _| *id != scope);
+        self.scopes.remove(&scope);
+        Ok(())
+    }
+
+    fn attach(&mut self, scope: ScopeId, netns: BorrowedFd<'_>, interface: &Interface) -> Result<(), DatapathError> {
+        let open = self.scopes.get_mut(&scope).ok_or(DatapathError::NoSuchScope(scope))?;
+        open.programs.attach(&self.pins, scope, netns, interface.ifindex, &interface.name)
+    }
+
+    fn detach(&mut self, scope: ScopeId, netns: BorrowedFd<'_>, ifindex: u32) -> Result<(), DatapathError> {
+        self.check(scope)?;
+        Programs::detach(&self.pins, scope, netns, ifindex)
+    }
+
+    fn set_network(&mut self, scope: ScopeId, network: &Network) -> Result<(), DatapathError> {
+        self.check(scope)?;
+        self.networks.set(&mut self.maps, scope, network)?;
+        if let Some(open) = self.scopes.get_mut(&scope) {
+            open.network = Some(network.clone());
+        }
+        // Who owns an address, and which index an interface has, may be different now.
+        self.write_scope(scope)
+    }
+
+    fn sweep(&mut self, budget: u64) -> Result<SweepReport, DatapathError> {
+        self.networks.tick(&self.maps);
+        let report = self.sweeper.sweep(&mut self.maps, budget)?;
+        self.services.tidy(&self.maps);
+        Ok(report)
+    }
+
+    fn attached(&self, scope: ScopeId) -> Result<Vec<u32>, DatapathError> {
+        self.check(scope)?;
+        let links = |direction| self.pins.links(scope, direction).map_err(system("look for links".into()));
+        let mut attached = links(Direction::Ingress)?;
+        attached.extend(links(Direction::Egress)?);
+        attached.sort_unstable();
+        attached.dedup();
+        Ok(attached)
+    }
+
+    fn scopes(&self) -> Result<Vec<ScopeId>, DatapathError> {
+        self.pins.scope_ids().map_err(system("look for scopes".into()))
+    }
+}

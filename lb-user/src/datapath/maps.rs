@@ -1,0 +1,187 @@
+//! The maps: made or taken up by name, checked against what this program expects, and opened for use.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+
+use aya::maps::lpm_trie::LpmTrie;
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
+use aya::{EbpfLoader, Pod};
+use lb_common::abi::{
+    AnswerKey, Conn, ConnKey, Hop, Interface, InterfaceKey, MarkKey, MarkValue, RouteKey, Scope, Server, ServerStats,
+    Service, ServiceKey, SweepItem, V4,
+};
+use lb_common::verdict::Reason;
+
+use super::pins::Pins;
+use super::sys::Mapped;
+use super::{DatapathError, Options, ebpf, system};
+
+/// Scopes that one daemon serves at most.
+pub(super) const SCOPES: u32 = 256;
+/// Connections looked at in one run of the sweep program.
+pub(super) const SWEEP: u32 = 1024;
+/// Next hops of all scopes together.
+const HOPS: u32 = 16_384;
+/// Routes of all scopes together.
+const ROUTES: u32 = 131_072;
+/// Mark rules of all scopes together, a range of ports counted by its prefixes.
+const MARKS: u32 = 65_536;
+/// Fragmented packets under way.
+const FRAGMENTS: u32 = 8192;
+
+/// A value of the ABI as aya moves it.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub(super) struct Plain<T>(pub(super) T);
+
+// SAFETY: the ABI's types are `repr(C)` without padding or invalid bit patterns.
+unsafe impl<T: Copy + 'static> Pod for Plain<T> {}
+
+/// A hash map from `K` to `V`.
+pub(super) type Hash<K, V> = HashMap<MapData, Plain<K>, Plain<V>>;
+
+/// How large the rings are, and from that the connection table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rings {
+    /// Slots for connections that have not been answered: a power of two.
+    pub(super) half_open: u32,
+    /// Slots for those that have: a power of two, larger than the other.
+    pub(super) assured: u32,
+}
+
+impl Rings {
+    /// For so many answered connections.
+    pub(super) fn for_connections(connections: u32) -> Self {
+        let assured = connections.clamp(1024, 1 << 27).next_power_of_two();
+        Self { half_open: (assured / 4).min(65_536), assured }
+    }
+
+    /// From the slots of both together.
+    fn from_slots(slots: u32) -> Self {
+        let assured = 1 << slots.max(2).ilog2();
+        Self { half_open: slots - assured, assured }
+    }
+
+    const fn slots(self) -> u32 {
+        self.half_open + self.assured
+    }
+
+    /// Entries of the connection table: two for each slot.
+    const fn entries(self) -> u32 {
+        2 * self.slots()
+    }
+}
+
+/// The names of the maps with their sizes, for a datapath that is made anew.
+pub(super) fn sizes(options: &Options) -> BTreeMap<&'static str, u32> {
+    let rings = Rings::for_connections(options.connections);
+    BTreeMap::from([
+        ("SCOPES", SCOPES),
+        ("SERVICE_KEYS", options.services),
+        ("SERVICES", options.services + 1),
+        ("SERVERS", options.servers + 1),
+        ("SERVER_STATS", options.servers + 1),
+        ("MARKS", MARKS),
+        ("ANSWERS", options.services),
+        ("ROUTES", ROUTES),
+        ("HOPS", HOPS),
+        ("INTERFACES", 8192),
+        ("CONNS", rings.entries()),
+        ("RING", rings.slots()),
+        ("TICKETS", 2),
+        ("FRAGMENTS", FRAGMENTS),
+        ("REASONS", SCOPES * Reason::ALL.len() as u32),
+        ("ERROR_BUDGET", 1),
+        ("SCRATCH", 1),
+        ("SWEEP", SWEEP),
+    ])
+}
+
+/// Tells the loader where the maps are pinned and how large they are; those that are pinned already keep their size.
+pub(super) fn prepare<'a>(
+    loader: &mut EbpfLoader<'a>,
+    pins: &Pins,
+    sizes: &'a BTreeMap<&'static str, u32>,
+) -> Result<(), DatapathError> {
+    for (name, size) in sizes {
+        let path = pins.map(name);
+        if path.exists() {
+            let there = MapData::from_pin(&path).map_err(ebpf(format!("open {}", path.display())))?;
+            let info = there.info().map_err(ebpf(format!("look at {}", path.display())))?;
+            loader.map_max_entries(name, info.max_entries());
+        } else {
+            loader.map_max_entries(name, *size);
+        }
+        loader.map_pin_path(*name, path);
+    }
+    Ok(())
+}
+
+/// All maps that the daemon reads or writes.
+pub(super) struct Maps {
+    pub(super) scopes: Array<MapData, Plain<Scope>>,
+    pub(super) service_keys: Hash<ServiceKey<V4>, u32>,
+    pub(super) services: Mapped<Service>,
+    pub(super) servers: Mapped<Server>,
+    pub(super) server_stats: PerCpuArray<MapData, Plain<ServerStats>>,
+    pub(super) marks: Hash<MarkKey<V4>, MarkValue>,
+    pub(super) answers: Hash<AnswerKey<V4>, u32>,
+    pub(super) routes: LpmTrie<MapData, Plain<RouteKey<V4>>, Plain<u32>>,
+    pub(super) hops: Mapped<Hop>,
+    pub(super) interfaces: Hash<InterfaceKey, Interface>,
+    pub(super) conns: MapData,
+    pub(super) reasons: PerCpuArray<MapData, Plain<[u64; 2]>>,
+    pub(super) sweep: Array<MapData, Plain<SweepItem<V4>>>,
+    pub(super) rings: Rings,
+}
+
+impl Maps {
+    /// Opens what is pinned.
+    pub(super) fn open(pins: &Pins) -> Result<Self, DatapathError> {
+        let open = |name: &'static str, key: usize, value: usize| -> Result<MapData, DatapathError> {
+            let path = pins.map(name);
+            let map = MapData::from_pin(&path).map_err(ebpf(format!("open {}", path.display())))?;
+            let info = map.info().map_err(ebpf(format!("look at {}", path.display())))?;
+            if info.key_size() as usize != key || info.value_size() as usize != value {
+                return Err(DatapathError::Incompatible { path });
+            }
+            Ok(map)
+        };
+        macro_rules! typed {
+            ($kind:ident, $name:literal, $key:ty, $value:ty) => {
+                Map::$kind(open($name, size_of::<$key>(), size_of::<$value>())?)
+                    .try_into()
+                    .map_err(ebpf(concat!("use the map ", $name)))?
+            };
+        }
+        let mapped = |name: &'static str, size: usize| -> Result<(MapData, u32), DatapathError> {
+            let map = open(name, 4, size)?;
+            let entries = map.info().map_err(ebpf(format!("look at {name}")))?.max_entries();
+            Ok((map, entries))
+        };
+        let map_memory = |name: &'static str| system(format!("map {name} into memory"));
+        let (services, count) = mapped("SERVICES", size_of::<Service>())?;
+        let services = Mapped::new(services.fd().as_fd(), count).map_err(map_memory("SERVICES"))?;
+        let (servers, count) = mapped("SERVERS", size_of::<Server>())?;
+        let servers = Mapped::new(servers.fd().as_fd(), count).map_err(map_memory("SERVERS"))?;
+        let (hops, count) = mapped("HOPS", size_of::<Hop>())?;
+        let hops = Mapped::new(hops.fd().as_fd(), count).map_err(map_memory("HOPS"))?;
+        let (_ring, slots) = mapped("RING", size_of::<ConnKey<V4>>())?;
+        Ok(Self {
+            scopes: typed!(Array, "SCOPES", u32, Scope),
+            service_keys: typed!(HashMap, "SERVICE_KEYS", ServiceKey<V4>, u32),
+            services,
+            servers,
+            server_stats: typed!(PerCpuArray, "SERVER_STATS", u32, ServerStats),
+            marks: typed!(HashMap, "MARKS", MarkKey<V4>, MarkValue),
+            answers: typed!(HashMap, "ANSWERS", AnswerKey<V4>, u32),
+            routes: typed!(LpmTrie, "ROUTES", (u32, RouteKey<V4>), u32),
+            hops,
+            interfaces: typed!(HashMap, "INTERFACES", InterfaceKey, Interface),
+            conns: open("CONNS", size_of::<ConnKey<V4>>(), size_of::<Conn<V4>>())?,
+            reasons: typed!(PerCpuArray, "REASONS", u32, [u64; 2]),
+            sweep: typed!(Array, "SWEEP", u32, SweepItem<V4>),
+            rings: Rings::from_slots(slots),
+        })
+    }
+}

@@ -1,0 +1,250 @@
+//! Routes, hops, interfaces and answered addresses in the maps.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::atomic::{Ordering, fence};
+use std::time::{Duration, Instant};
+
+use aya::maps::lpm_trie::Key;
+use ipnet::IpNet;
+use lb_common::abi::{
+    AnswerKey, Be32, HOP_BLACKHOLE, HOP_FORWARD, HOP_LOCAL, HOP_NONE, HOP_ON_LINK, HOP_RESOLVED, Interface, InterfaceKey,
+    Mac, RouteKey, Tick, V4,
+};
+
+use super::maps::{Maps, Plain};
+use super::services::ignore_missing;
+use super::slots::Slots;
+use super::{DatapathError, ebpf_map, sys, words};
+use crate::model::ScopeId;
+use crate::net::{self, HopId, HopKind, Network};
+
+/// How long the Ethernet addresses of a hop may be trusted without the daemon.
+const LEASE: u32 = Tick::from_secs(10).0;
+/// How long a hop that has gone, or that an earlier daemon wrote, is kept for connections that have not seen a packet
+/// since. They look their route up again with the next one.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// What the daemon remembers of the network maps.
+pub(super) struct Networks {
+    slots: Slots,
+    scopes: HashMap<ScopeId, Known>,
+    /// Hops that nothing new uses.
+    retired: Vec<(Instant, u32)>,
+}
+
+/// What one scope has in the maps.
+#[derive(Default)]
+struct Known {
+    hops: HashMap<HopId, (u32, net::Hop)>,
+    routes: HashMap<IpNet, u32>,
+    interfaces: HashSet<u32>,
+    answers: HashSet<V4>,
+}
+
+impl Networks {
+    /// Takes up what is in the maps: the old hops serve until connections have found new ones.
+    pub(super) fn adopt(maps: &Maps) -> Self {
+        let now = Instant::now();
+        let in_use = |index: u32| maps.hops.at(index).kind.load() != HOP_NONE;
+        let retired = (1..maps.hops.len()).filter(|&index| in_use(index)).map(|index| (now, index)).collect();
+        Self { slots: Slots::new(maps.hops.len(), in_use), scopes: HashMap::new(), retired }
+    }
+
+    /// Reads which routes, interfaces and answers an earlier daemon left for a scope, so that they go when they are no
+    /// longer true.
+    pub(super) fn open(&mut self, maps: &Maps, scope: ScopeId) -> Result<(), DatapathError> {
+        let mut known = Known::default();
+        for entry in maps.routes.iter() {
+            let (key, Plain(hop)) = entry.map_err(ebpf_map("read the routes"))?;
+            let Plain(RouteKey { scope: id, address }) = key.data();
+            if id.get() == scope.get() && let Ok(prefix) = u8::try_from(key.prefix_len().saturating_sub(32)) {
+                let net = IpNet::new(words::address(address), prefix);
+                known.routes.extend(net.ok().map(|net| (net, hop)));
+            }
+        }
+        for key in maps.interfaces.keys() {
+            let Plain(key) = key.map_err(ebpf_map("read the interfaces"))?;
+            if key.scope == scope.get() {
+                known.interfaces.insert(key.ifindex);
+            }
+        }
+        for key in maps.answers.keys() {
+            let Plain(key) = key.map_err(ebpf_map("read the answered addresses"))?;
+            if key.scope == scope.get() {
+                known.answers.insert(key.address);
+            }
+        }
+        self.scopes.insert(scope, known);
+        Ok(())
+    }
+
+    /// Puts a scope's network in place of the one before. What is new comes before what goes.
+    pub(super) fn set(&mut self, maps: &mut Maps, scope: ScopeId, network: &Network) -> Result<(), DatapathError> {
+        let mut known = self.scopes.remove(&scope).unwrap_or_default();
+        let result = self.replace(maps, scope, network, &mut known);
+        self.scopes.insert(scope, known);
+        result
+    }
+
+    fn replace(
+        &mut self,
+        maps: &mut Maps,
+        scope: ScopeId,
+        network: &Network,
+        known: &mut Known,
+    ) -> Result<(), DatapathError> {
+        for interface in &network.interfaces {
+            let value = Interface {
+                address: interface.primary.map_or(Be32::ZERO, |address| Be32::from_octets(address.octets())),
+                mac: Mac::new(interface.mac),
+                pad: 0,
+            };
+            let key = InterfaceKey { scope: scope.get(), ifindex: interface.ifindex };
+            maps.interfaces.insert(Plain(key), Plain(value), 0).map_err(ebpf_map("add an interface"))?;
+            known.interfaces.insert(interface.ifindex);
+        }
+        for hop in &network.hops {
+            let index = match known.hops.get(&hop.id) {
+                Some((index, there)) if there == hop => {
+                    let _ = index;
+                    continue;
+                }
+                Some((index, _)) => *index,
+                None => self.slots.take().ok_or(DatapathError::Full {
+                    what: "next hops",
+                    limit: u64::from(maps.hops.len()),
+                    hint: "fewer neighbours or routes in the namespaces that bpvs serves",
+                })?,
+            };
+            write_hop(maps, index, hop)?;
+            known.hops.insert(hop.id, (index, *hop));
+        }
+        let mut routes = HashMap::with_capacity(network.routes.len());
+        for route in &network.routes {
+            let IpNet::V4(net) = route.destination else { continue };
+            let Some((index, _)) = known.hops.get(&route.hop) else { continue };
+            routes.insert(IpNet::V4(net.trunc()), *index);
+        }
+        for (net, index) in &routes {
+            if known.routes.get(net) != Some(index) {
+                let key = route_key(scope, net)?;
+                maps.routes.insert(&key, Plain(*index), 0).map_err(ebpf_map("add a route"))?;
+            }
+        }
+        for net in known.routes.keys().filter(|net| !routes.contains_key(*net)) {
+            let key = route_key(scope, net)?;
+            ignore_missing(maps.routes.remove(&key)).map_err(ebpf_map("remove a route"))?;
+        }
+        known.routes = routes;
+        let now = Instant::now();
+        known.hops.retain(|id, (index, _)| {
+            let stays = network.hop(*id).is_some();
+            if !stays {
+                // Connections look their route up again.
+                maps.hops.at(*index).kind.store(HOP_NONE);
+                self.retired.push((now, *index));
+            }
+            stays
+        });
+        let there: HashSet<u32> = network.interfaces.iter().map(|interface| interface.ifindex).collect();
+        for &ifindex in known.interfaces.difference(&there) {
+            let key = Plain(InterfaceKey { scope: scope.get(), ifindex });
+            ignore_missing(maps.interfaces.remove(&key)).map_err(ebpf_map("remove an interface"))?;
+        }
+        known.interfaces = there;
+        Ok(())
+    }
+
+    /// Renews the leases, and frees hops that have been gone for long enough. Called every second.
+    pub(super) fn tick(&mut self, maps: &Maps) {
+        let lease = sys::now().plus(LEASE).0;
+        for (index, _) in self.scopes.values().flat_map(|known| known.hops.values()) {
+            maps.hops.at(*index).lease.store(lease);
+        }
+        self.retired.retain(|(since, index)| {
+            let stays = since.elapsed() < GRACE;
+            if !stays {
+                maps.hops.at(*index).kind.store(HOP_NONE);
+                self.slots.give(*index);
+            }
+            stays
+        });
+    }
+
+    /// Answers for these addresses but those that an interface of the scope owns. `true` if there are any.
+    pub(super) fn answer(
+        &mut self,
+        maps: &mut Maps,
+        scope: ScopeId,
+        wanted: &HashSet<IpAddr>,
+        network: Option<&Network>,
+    ) -> Result<bool, DatapathError> {
+        let known = self.scopes.entry(scope).or_default();
+        let owned = |address: &IpAddr| {
+            network.is_some_and(|network| network.lookup(*address).is_some_and(|hop| hop.kind == HopKind::Local))
+        };
+        let mut answers = HashSet::new();
+        for address in wanted.iter().filter(|address| !owned(address)) {
+            answers.insert(words::v4(*address)?);
+        }
+        for address in answers.difference(&known.answers) {
+            let key = AnswerKey { address: *address, scope: scope.get() };
+            maps.answers.insert(Plain(key), Plain(1), 0).map_err(ebpf_map("answer for an address"))?;
+        }
+        for address in known.answers.difference(&answers) {
+            let key = AnswerKey { address: *address, scope: scope.get() };
+            ignore_missing(maps.answers.remove(&Plain(key))).map_err(ebpf_map("answer for an address no more"))?;
+        }
+        known.answers = answers;
+        Ok(!known.answers.is_empty())
+    }
+
+    /// Removes all that a scope has.
+    pub(super) fn close(&mut self, maps: &mut Maps, scope: ScopeId) -> Result<(), DatapathError> {
+        self.open_if_new(maps, scope)?;
+        self.set(maps, scope, &Network::default())?;
+        self.answer(maps, scope, &HashSet::new(), None)?;
+        self.scopes.remove(&scope);
+        Ok(())
+    }
+
+    fn open_if_new(&mut self, maps: &Maps, scope: ScopeId) -> Result<(), DatapathError> {
+        if self.scopes.contains_key(&scope) { Ok(()) } else { self.open(maps, scope) }
+    }
+}
+
+fn route_key(scope: ScopeId, net: &IpNet) -> Result<Key<Plain<RouteKey<V4>>>, DatapathError> {
+    let address = words::v4(net.addr())?;
+    let key = RouteKey { scope: Be32::new(scope.get()), address };
+    Ok(Key::new(32 + u32::from(net.prefix_len()), Plain(key)))
+}
+
+/// Writes a hop so that no reader takes half of it for whole.
+fn write_hop(maps: &Maps, index: u32, hop: &net::Hop) -> Result<(), DatapathError> {
+    let place = maps.hops.at(index);
+    let sequence = place.sequence.load() | 1;
+    place.sequence.store(sequence);
+    fence(Ordering::SeqCst);
+    let kind = match hop.kind {
+        HopKind::Forward => HOP_FORWARD,
+        HopKind::Local => HOP_LOCAL,
+        HopKind::Blackhole => HOP_BLACKHOLE,
+    };
+    let (destination, source) = hop.macs.unwrap_or_default();
+    for (words, mac) in [(&place.destination, destination), (&place.source, source)] {
+        for (word, value) in words.iter().zip(Mac::new(mac).0) {
+            word.store(value);
+        }
+    }
+    let resolved = if hop.macs.is_some() { HOP_RESOLVED } else { 0 };
+    place.flags.store(resolved | if hop.on_link { HOP_ON_LINK } else { 0 });
+    place.oif.store(hop.oif);
+    place.mtu.store(hop.mtu);
+    place.lease.store(sys::now().plus(LEASE).0);
+    place.address.store(hop.source.map_or(Ok([Be32::ZERO; 4]), words::address_words)?);
+    place.kind.store(kind);
+    fence(Ordering::SeqCst);
+    place.sequence.store(sequence.wrapping_add(1));
+    Ok(())
+}

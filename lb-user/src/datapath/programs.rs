@@ -1,0 +1,261 @@
+//! The programs: loaded once for each scope, pinned, attached to interfaces by links that are pinned too.
+
+use std::collections::BTreeMap;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle};
+use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
+use aya::{Ebpf, EbpfLoader};
+use nix::sched::{CloneFlags, setns};
+
+use super::maps::{self, Rings};
+use super::pins::{self, Direction, Pins};
+use super::{DatapathError, Options, ebpf, system};
+use crate::model::ScopeId;
+
+/// The compiled programs.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("BPVS_BPF_OBJECT"));
+
+/// Where clsact filters of ours stand, on kernels without TCX: first.
+const FILTER: (u16, u16) = (1, 0xb75);
+
+/// Loads the object for one scope; its maps are those that are pinned, or new ones of these sizes.
+fn load(
+    pins: &Pins,
+    sizes: &BTreeMap<&'static str, u32>,
+    scope: u32,
+    rings: Rings,
+) -> Result<Ebpf, DatapathError> {
+    let mut loader = EbpfLoader::new();
+    maps::prepare(&mut loader, pins, sizes)?;
+    loader
+        .override_global("SCOPE", &scope, true)
+        .override_global("HALF_OPEN_SLOTS", &rings.half_open, true)
+        .override_global("ASSURED_SLOTS", &rings.assured, true);
+    loader.load(OBJECT).map_err(ebpf("load the programs"))
+}
+
+/// The programs of one scope, as they are pinned.
+pub(super) struct Programs {
+    ingress: SchedClassifier,
+    egress: SchedClassifier,
+}
+
+/// Makes the maps, if they are not there, and gives the program that sweeps them.
+pub(super) fn base(pins: &Pins, options: &Options) -> Result<SchedClassifier, DatapathError> {
+    let sizes = maps::sizes(options);
+    let rings = Rings::for_connections(options.connections);
+    let path = pins.program(&format!("sweep_prog_{:016x}", fingerprint()));
+    let maps_there = sizes.keys().all(|name| pins.map(name).exists());
+    if !(maps_there && path.exists()) {
+        let mut object = load(pins, &sizes, 0, rings)?;
+        pins::remove(&path).map_err(system("remove an old pin".into()))?;
+        pin(&mut object, "sweep", &path)?;
+    }
+    SchedClassifier::from_pin(&path).map_err(ebpf(format!("open {}", path.display())))
+}
+
+/// Which build of the programs this is (FNV-1a of the object).
+fn fingerprint() -> u64 {
+    OBJECT.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// Loads a program into the kernel and pins it.
+fn pin(object: &mut Ebpf, name: &str, path: &Path) -> Result<(), DatapathError> {
+    let missing = || system(format!("find the program {name}"))(std::io::ErrorKind::NotFound.into());
+    let program: &mut SchedClassifier = object
+        .program_mut(name)
+        .ok_or_else(missing)?
+        .try_into()
+        .map_err(ebpf(format!("use the program {name}")))?;
+    program.load().map_err(ebpf(format!("load the program {name}")))?;
+    program.pin(path).map_err(ebpf(format!("pin the program {name}")))
+}
+
+impl Programs {
+    /// Takes up a scope's programs, or loads them. Links that an older build left are moved to this one, so that no packet
+    /// goes unseen.
+    pub(super) fn open(
+        pins: &Pins,
+        options: &Options,
+        scope: ScopeId,
+        rings: Rings,
+    ) -> Result<Self, DatapathError> {
+        let folder = pins.scope(scope);
+        std::fs::create_dir_all(&folder).map_err(system(format!("make {}", folder.display())))?;
+        let path = |direction: Direction| folder.join(format!("{}_prog_{:016x}", direction.name(), fingerprint()));
+        if !Direction::BOTH.iter().all(|direction| path(*direction).exists()) {
+            let sizes = maps::sizes(options);
+            let mut object = load(pins, &sizes, scope.get(), rings)?;
+            for (direction, name) in [(Direction::Ingress, "tc_ingress"), (Direction::Egress, "tc_egress")] {
+                pins::remove(&path(direction)).map_err(system("remove an old pin".into()))?;
+                pin(&mut object, name, &path(direction))?;
+            }
+        }
+        let open = |direction| {
+            let path = path(direction);
+            SchedClassifier::from_pin(&path).map_err(ebpf(format!("open {}", path.display())))
+        };
+        let mut programs = Self { ingress: open(Direction::Ingress)?, egress: open(Direction::Egress)? };
+        programs.take_over_links(pins, scope)?;
+        for old in pins.old_programs(scope, fingerprint()).map_err(system("look for old programs".into()))? {
+            pins::remove(&old).map_err(system(format!("remove {}", old.display())))?;
+        }
+        Ok(programs)
+    }
+
+    fn program(&mut self, direction: Direction) -> &mut SchedClassifier {
+        match direction {
+            Direction::Ingress => &mut self.ingress,
+            Direction::Egress => &mut self.egress,
+        }
+    }
+
+    /// Puts these programs behind the pinned links; links whose interface has gone go too.
+    fn take_over_links(&mut self, pins: &Pins, scope: ScopeId) -> Result<(), DatapathError> {
+        for direction in Direction::BOTH {
+            for ifindex in pins.links(scope, direction).map_err(system("look for links".into()))? {
+                let path = pins.link(scope, ifindex, direction);
+                if path.is_dir() {
+                    // A clsact filter: it is replaced when the interface is attached again.
+                    continue;
+                }
+                let moved = PinnedLink::from_pin(&path)
+                    .map(FdLink::from)
+                    .and_then(SchedClassifierLink::try_from)
+                    .map_err(ebpf(format!("open {}", path.display())))
+                    .and_then(|link| {
+                        let program = self.program(direction);
+                        let id = program.attach_to_link(link).map_err(ebpf("replace a program"))?;
+                        // The pin holds the link; this handle must not end it.
+                        program.take_link(id).map(drop).map_err(ebpf("keep a link"))
+                    });
+                if moved.is_err() {
+                    pins::remove(&path).map_err(system(format!("remove {}", path.display())))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Attaches both programs to an interface, first in line.
+    pub(super) fn attach(
+        &mut self,
+        pins: &Pins,
+        scope: ScopeId,
+        netns: BorrowedFd<'_>,
+        ifindex: u32,
+        name: &str,
+    ) -> Result<(), DatapathError> {
+        for direction in Direction::BOTH {
+            let path = pins.link(scope, ifindex, direction);
+            if path.exists() {
+                if still_attached(&path, ifindex) {
+                    continue;
+                }
+                pins::remove(&path).map_err(system(format!("remove {}", path.display())))?;
+            }
+            let program = self.program(direction);
+            let kind = attach_type(direction);
+            inside(netns, move || {
+                if has_tcx() { attach_tcx(program, name, kind, &path) } else { attach_clsact(program, name, kind, &path) }
+            })??;
+        }
+        Ok(())
+    }
+
+    /// Detaches both programs from an interface.
+    pub(super) fn detach(
+        pins: &Pins,
+        scope: ScopeId,
+        netns: BorrowedFd<'_>,
+        ifindex: u32,
+    ) -> Result<(), DatapathError> {
+        for direction in Direction::BOTH {
+            let path = pins.link(scope, ifindex, direction);
+            if path.is_dir() {
+                // What the interface took with it needs no detaching.
+                let _gone = inside(netns, || detach_clsact(ifindex, attach_type(direction)))?;
+                std::fs::remove_dir(&path).map_err(system(format!("remove {}", path.display())))?;
+            } else {
+                pins::remove(&path).map_err(system(format!("remove {}", path.display())))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+const fn attach_type(direction: Direction) -> TcAttachType {
+    match direction {
+        Direction::Ingress => TcAttachType::Ingress,
+        Direction::Egress => TcAttachType::Egress,
+    }
+}
+
+/// Whether the kernel has TCX: 6.6.
+fn has_tcx() -> bool {
+    let release = nix::sys::utsname::uname().ok();
+    let release = release.as_ref().and_then(|name| name.release().to_str()).unwrap_or_default();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 6)
+}
+
+fn attach_tcx(
+    program: &mut SchedClassifier,
+    name: &str,
+    kind: TcAttachType,
+    path: &Path,
+) -> Result<(), DatapathError> {
+    let failed = || format!("attach to {name}");
+    let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+    let id = program.attach_with_options(name, kind, options).map_err(ebpf(failed()))?;
+    let link = program.take_link(id).map_err(ebpf(failed()))?;
+    let link: FdLink = link.try_into().map_err(ebpf(failed()))?;
+    link.pin(path).map(drop).map_err(ebpf(format!("pin the link to {name}")))
+}
+
+/// Attaches by a clsact filter, which stays by itself; a folder in place of the link's pin says that it is there.
+fn attach_clsact(
+    program: &mut SchedClassifier,
+    name: &str,
+    kind: TcAttachType,
+    path: &Path,
+) -> Result<(), DatapathError> {
+    let failed = || format!("attach to {name}");
+    // It may be there already, ours or another's.
+    let _there = tc::qdisc_add_clsact(name);
+    let (priority, handle) = FILTER;
+    let options = NlOptions { priority, handle: TcHandle::new(0, handle), ..NlOptions::default() };
+    let id = program.attach_with_options(name, kind, TcAttachOptions::Netlink(options)).map_err(ebpf(failed()))?;
+    let link = program.take_link(id).map_err(ebpf(failed()))?;
+    std::mem::forget(link);
+    std::fs::create_dir(path).map_err(system(failed()))
+}
+
+fn detach_clsact(ifindex: u32, kind: TcAttachType) -> std::io::Result<()> {
+    let name = nix::net::if_::if_indextoname(ifindex)?;
+    let name = name.to_string_lossy();
+    let (priority, handle) = FILTER;
+    let link = SchedClassifierLink::attached(&name, kind, priority, TcHandle::new(0, handle), None)?;
+    drop(link);
+    Ok(())
+}
+
+/// Whether a pinned link still has its interface: an index may be another interface's by now.
+fn still_attached(path: &Path, ifindex: u32) -> bool {
+    if path.is_dir() {
+        return true;
+    }
+    super::sys::link_interface(path) == Some(ifindex)
+}
+
+/// Runs a closure in a network namespace, on a thread of its own.
+fn inside<T: Send>(netns: BorrowedFd<'_>, act: impl FnOnce() -> T + Send) -> Result<T, DatapathError> {
+    let entered = std::thread::scope(|threads| {
+        let thread = threads.spawn(|| setns(netns, CloneFlags::CLONE_NEWNET).map(|()| act()));
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    entered.map_err(|error| system("enter the network namespace".into())(error.into()))
+}

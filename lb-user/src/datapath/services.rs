@@ -1,0 +1,396 @@
+//! Services and real servers in the maps.
+//!
+//! Every change is a store or two that the programs see at once, in an order in which each step by itself leaves a list
+//! that can be walked: a daemon that is killed in between leaves nothing half-applied that matters.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{Ordering, fence};
+
+use aya::maps::{MapError, MapIter};
+use lb_common::abi::{
+    self, ANSWER, AVAILABLE, Address, Be16, Be32, Cursor, METHOD_MASQUERADE, SOURCE_NAT, V4,
+};
+
+use super::maps::{Maps, Plain};
+use super::slots::Slots;
+use super::{DatapathError, counters, ebpf_map, sys, words};
+use crate::model::{
+    ForwardingMethod, Scheduler, ScopeId, Server, Service, ServiceKey, ServiceTimeouts, SourceNat, TableError,
+};
+
+/// What the daemon remembers of services and servers: their indexes. The maps are the truth.
+pub(super) struct Services {
+    index: HashMap<(ScopeId, ServiceKey), u32>,
+    services: Slots,
+    servers: Slots,
+    /// Removed servers whose connections live on.
+    leaving: Vec<u32>,
+}
+
+impl Services {
+    /// Takes up what is in the maps.
+    pub(super) fn adopt(maps: &Maps) -> Result<Self, DatapathError> {
+        let mut index = HashMap::new();
+        let entries: MapIter<'_, Plain<abi::ServiceKey<V4>>, Plain<u32>, _> = maps.service_keys.iter();
+        for entry in entries {
+            let (Plain(key), Plain(at)) = entry.map_err(ebpf_map("read the services"))?;
+            if let (Some(service), Ok(scope)) = (words::service(&key), ScopeId::new(key.scope)) {
+                index.insert((scope, service), at);
+            }
+        }
+        let mut listed = vec![false; maps.servers.len() as usize];
+        for &service in index.values() {
+            for server in list(maps, service) {
+                listed[server as usize] = true;
+            }
+            mend_cursor(maps, service, &listed);
+        }
+        let mut leaving = Vec::new();
+        for at in 1..maps.servers.len() {
+            let server = maps.servers.at(at);
+            if listed[at as usize] || server.service.load() == 0 {
+                continue;
+            }
+            server.flags.store(server.flags.load() & !AVAILABLE);
+            leaving.push(at);
+        }
+        let in_use: std::collections::HashSet<u32> = index.values().copied().collect();
+        Ok(Self {
+            services: Slots::new(maps.services.len(), |at| in_use.contains(&at)),
+            servers: Slots::new(maps.servers.len(), |at| {
+                listed[at as usize] || maps.servers.at(at).service.load() != 0
+            }),
+            leaving,
+            index,
+        })
+    }
+
+    /// The services of a scope with their indexes.
+    pub(super) fn of(&self, scope: ScopeId) -> impl Iterator<Item = (ServiceKey, u32)> + '_ {
+        self.index.iter().filter(move |((id, _), _)| *id == scope).map(|((_, key), at)| (*key, *at))
+    }
+
+    /// Adds a service with its servers; it takes packets only once it is whole.
+    pub(super) fn add(&mut self, maps: &mut Maps, scope: ScopeId, service: &Service) -> Result<(), DatapathError> {
+        if self.index.contains_key(&(scope, service.key)) {
+            return Err(TableError::ServiceExists(service.key).into());
+        }
+        let key = words::service_key(scope, &service.key)?;
+        let limit = u64::from(maps.services.len() - 1);
+        let at = self.services.take().ok_or(DatapathError::Full {
+            what: "services",
+            limit,
+            hint: "`bpvs run --services N` makes more room, after `bpvs down`",
+        })?;
+        let place = maps.services.at(at);
+        place.head.store(0);
+        place.cursor.store(0);
+        place.kind.store(key.kind);
+        let made = write_attributes(place, service);
+        let made = made
+            .and_then(|()| {
+                service.servers.iter().rev().try_for_each(|server| self.link(maps, at, &service.key, server))
+            })
+            .and_then(|()| {
+                maps.service_keys.insert(Plain(key), Plain(at), 0).map_err(ebpf_map("add a service"))
+            });
+        if let Err(error) = made {
+            self.unlink_all(maps, at);
+            self.services.give(at);
+            return Err(error);
+        }
+        self.index.insert((scope, service.key), at);
+        Ok(())
+    }
+
+    /// Gives a service other attributes. A new scheduler begins anew.
+    pub(super) fn edit(&mut self, maps: &Maps, scope: ScopeId, service: &Service) -> Result<(), DatapathError> {
+        let at = self.find(scope, &service.key)?;
+        let place = maps.services.at(at);
+        let other = place.scheduler.load() != words::scheduler_number(service.scheduler);
+        write_attributes(place, service)?;
+        if other {
+            sys::atomic64(&place.cursor).store(0, Ordering::SeqCst);
+        }
+        weigh(maps, at);
+        Ok(())
+    }
+
+    /// Removes a service. Its connections stay until they end, as in IPVS.
+    pub(super) fn remove(&mut self, maps: &mut Maps, scope: ScopeId, key: &ServiceKey) -> Result<(), DatapathError> {
+        let at = self.find(scope, key)?;
+        let place = words::service_key(scope, key)?;
+        maps.service_keys.remove(&Plain(place)).map_err(ebpf_map("remove a service"))?;
+        self.index.remove(&(scope, *key));
+        self.unlink_all(maps, at);
+        self.services.give(at);
+        Ok(())
+    }
+
+    /// Adds a server at the head of the list.
+    pub(super) fn add_server(
+        &mut self,
+        maps: &mut Maps,
+        scope: ScopeId,
+        key: &ServiceKey,
+        server: &Server,
+    ) -> Result<(), DatapathError> {
+        let at = self.find(scope, key)?;
+        if find_server(maps, at, server.socket()).is_some() {
+            return Err(TableError::ServerExists { service: *key, server: server.socket() }.into());
+        }
+        self.link(maps, at, key, server)
+    }
+
+    /// Changes a server's weight and method where it is.
+    pub(super) fn edit_server(
+        &self,
+        maps: &Maps,
+        scope: ScopeId,
+        key: &ServiceKey,
+        server: &Server,
+    ) -> Result<(), DatapathError> {
+        let at = self.find(scope, key)?;
+        let socket = server.socket();
+        let (_, index) =
+            find_server(maps, at, socket).ok_or(TableError::NoSuchServer { service: *key, server: socket })?;
+        let place = maps.servers.at(index);
+        place.method.store(method_number(server.method));
+        place.weight.store(server.weight);
+        weigh(maps, at);
+        Ok(())
+    }
+
+    /// Takes a server out of the list. Its connections stay until they end.
+    pub(super) fn remove_server(
+        &mut self,
+        maps: &Maps,
+        scope: ScopeId,
+        key: &ServiceKey,
+        socket: SocketAddr,
+    ) -> Result<(), DatapathError> {
+        let at = self.find(scope, key)?;
+        let (before, index) =
+            find_server(maps, at, socket).ok_or(TableError::NoSuchServer { service: *key, server: socket })?;
+        let service = maps.services.at(at);
+        let gone = maps.servers.at(index);
+        let next = gone.next.load();
+        if before == 0 {
+            service.head.store(next);
+        } else {
+            maps.servers.at(before).next.store(next);
+        }
+        gone.flags.store(gone.flags.load() & !AVAILABLE);
+        // The scheduler goes on where it stood: after the server before this one (ip_vs_rr_del_dest).
+        sys::update64(&service.cursor, |word| {
+            let cursor = Cursor::from_word(word);
+            (cursor.server == index).then_some(Cursor { server: before, ..cursor }.word())
+        });
+        weigh(maps, at);
+        self.leaving.push(index);
+        Ok(())
+    }
+
+    /// A service as the maps have it.
+    pub(super) fn read(&self, maps: &Maps, key: ServiceKey, at: u32, answer: bool) -> Service {
+        let place = maps.services.at(at);
+        let own = V4::from_words(place.nat_address.load());
+        let source_nat = match (place.flags.load() & SOURCE_NAT != 0, own) {
+            (false, _) => SourceNat::Off,
+            (true, V4(Be32::ZERO)) => SourceNat::Interface,
+            (true, own) => SourceNat::Address(words::address(own)),
+        };
+        let span = |seconds: u32| (seconds != 0).then(|| std::time::Duration::from_secs(seconds.into()));
+        Service {
+            key,
+            scheduler: words::scheduler(place.scheduler.load()),
+            source_nat,
+            answer,
+            timeouts: ServiceTimeouts { tcp: span(place.tcp_seconds.load()), udp: span(place.udp_seconds.load()) },
+            servers: list(maps, at).map(|index| read_server(maps, index)).collect(),
+        }
+    }
+
+    /// Frees removed servers whose last connection has ended.
+    pub(super) fn tidy(&mut self, maps: &Maps) {
+        self.leaving.retain(|&index| {
+            let server = maps.servers.at(index);
+            if server.total.load() != 0 {
+                return true;
+            }
+            server.service.store(0);
+            self.servers.give(index);
+            false
+        });
+    }
+
+    fn find(&self, scope: ScopeId, key: &ServiceKey) -> Result<u32, DatapathError> {
+        self.index.get(&(scope, *key)).copied().ok_or_else(|| TableError::NoSuchService(*key).into())
+    }
+
+    /// Puts a server at the head of a list. One that was removed and still has connections comes back with them.
+    fn link(&mut self, maps: &mut Maps, at: u32, key: &ServiceKey, server: &Server) -> Result<(), DatapathError> {
+        server.check(key).map_err(TableError::from)?;
+        let address = words::address_words(server.address)?;
+        let port = Be16::new(server.port);
+        let back = self.leaving.iter().position(|&index| {
+            let there = maps.servers.at(index);
+            there.service.load() == at && there.address.load() == address && there.port.load() == port
+        });
+        let index = match back {
+            Some(position) => self.leaving.swap_remove(position),
+            None => {
+                let limit = u64::from(maps.servers.len() - 1);
+                let index = self.servers.take().ok_or(DatapathError::Full {
+                    what: "servers",
+                    limit,
+                    hint: "`bpvs run --servers N` makes more room, after `bpvs down`",
+                })?;
+                counters::clear_server(maps, index)?;
+                let place = maps.servers.at(index);
+                place.address.store(address);
+                place.port.store(port);
+                place.active.store(0);
+                place.total.store(0);
+                place.service.store(at);
+                index
+            }
+        };
+        let place = maps.servers.at(index);
+        place.method.store(method_number(server.method));
+        place.weight.store(server.weight);
+        let service = maps.services.at(at);
+        place.next.store(service.head.load());
+        place.flags.store(AVAILABLE);
+        // Whole before it can be found.
+        fence(Ordering::Release);
+        service.head.store(index);
+        weigh(maps, at);
+        Ok(())
+    }
+
+    fn unlink_all(&mut self, maps: &Maps, at: u32) {
+        let servers: Vec<u32> = list(maps, at).collect();
+        maps.services.at(at).head.store(0);
+        for index in servers {
+            let server = maps.servers.at(index);
+            server.flags.store(server.flags.load() & !AVAILABLE);
+            self.leaving.push(index);
+        }
+    }
+}
+
+/// The servers of a service, newest first.
+pub(super) fn list(maps: &Maps, service: u32) -> impl Iterator<Item = u32> + '_ {
+    let first = maps.services.at(service).head.load();
+    // A list is never longer than the array: a broken one ends.
+    std::iter::successors(Some(first), |&index| Some(maps.servers.at(index).next.load()))
+        .take_while(|&index| index != 0)
+        .take(maps.servers.len() as usize)
+}
+
+/// A server with the one before it (0: it is the head).
+fn find_server(maps: &Maps, service: u32, socket: SocketAddr) -> Option<(u32, u32)> {
+    let mut before = 0;
+    for index in list(maps, service) {
+        if read_server(maps, index).socket() == socket {
+            return Some((before, index));
+        }
+        before = index;
+    }
+    None
+}
+
+/// A server as the maps have it.
+pub(super) fn read_server(maps: &Maps, index: u32) -> Server {
+    let place = maps.servers.at(index);
+    Server {
+        address: words::address(V4::from_words(place.address.load())),
+        port: place.port.load().get(),
+        weight: place.weight.load(),
+        method: ForwardingMethod::Masquerade,
+    }
+}
+
+const fn method_number(method: ForwardingMethod) -> u8 {
+    match method {
+        ForwardingMethod::Masquerade => METHOD_MASQUERADE,
+    }
+}
+
+fn write_attributes(place: &abi::Service, service: &Service) -> Result<(), DatapathError> {
+    let (nat, address) = match service.source_nat {
+        SourceNat::Off => (0, [Be32::ZERO; 4]),
+        SourceNat::Interface => (SOURCE_NAT, [Be32::ZERO; 4]),
+        SourceNat::Address(address) => (SOURCE_NAT, words::address_words(address)?),
+    };
+    let (tcp, udp) = (service.timeouts.tcp, service.timeouts.udp);
+    place.scheduler.store(words::scheduler_number(service.scheduler));
+    place.tcp_timeout.store(tcp.map_or(0, words::ticks));
+    place.udp_timeout.store(udp.map_or(0, words::ticks));
+    place.tcp_seconds.store(tcp.map_or(0, words::seconds));
+    place.udp_seconds.store(udp.map_or(0, words::seconds));
+    place.nat_address.store(address);
+    place.flags.store(nat | if service.answer { ANSWER } else { 0 });
+    Ok(())
+}
+
+/// What weighted round robin needs to know of the list, after any change of it (ip_vs_wrr_dest_changed): the cursor goes
+/// back to the head, its bar stays as near as it can.
+fn weigh(maps: &Maps, at: u32) {
+    let service = maps.services.at(at);
+    let (mut largest, mut step) = (0, 0);
+    for weight in list(maps, at).map(|index| maps.servers.at(index).weight.load()).filter(|weight| *weight > 0) {
+        largest = largest.max(weight);
+        step = gcd(step, weight);
+    }
+    let start = if step == 0 { 0 } else { largest - (step - 1) };
+    service.wrr_step.store(step);
+    service.wrr_start.store(start);
+    if words::scheduler(service.scheduler.load()) != Scheduler::WeightedRoundRobin {
+        return;
+    }
+    sys::update64(&service.cursor, |word| {
+        let bar = Cursor::from_word(word).weight;
+        let weight = if bar > start || bar == 0 {
+            start
+        } else if step > 1 {
+            bar / step * step + 1
+        } else {
+            bar
+        };
+        Some(Cursor { server: 0, weight }.word())
+    });
+}
+
+const fn gcd(a: u32, b: u32) -> u32 {
+    let (mut a, mut b) = (a, b);
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
+
+/// After a daemon that died between taking a server out and moving the cursor.
+fn mend_cursor(maps: &Maps, service: u32, listed: &[bool]) {
+    let place = maps.services.at(service);
+    sys::update64(&place.cursor, |word| {
+        let cursor = Cursor::from_word(word);
+        let stands = cursor.server == 0 || listed.get(cursor.server as usize).copied().unwrap_or(false);
+        (!stands).then(|| {
+            let next = maps.servers.at(cursor.server).next.load();
+            let before = list(maps, service).find(|&index| maps.servers.at(index).next.load() == next);
+            Cursor { server: before.unwrap_or(0), ..cursor }.word()
+        })
+    });
+}
+
+/// The map's error of an element that is not there is no error of a removal.
+pub(super) fn ignore_missing(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),
+        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        result => result,
+    }
+}

@@ -1,0 +1,225 @@
+//! The few system calls that aya does not offer: batched reads, mapped arrays, and the type of a file system.
+
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::Path;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use lb_common::abi::Shared;
+
+/// `BPF_MAP_LOOKUP_BATCH`.
+const LOOKUP_BATCH: libc::c_long = 24;
+
+/// The part of `union bpf_attr` for batches.
+#[repr(C)]
+#[derive(Default)]
+struct BatchAttr {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+/// `BPF_OBJ_GET`.
+const OBJ_GET: libc::c_long = 7;
+/// `BPF_OBJ_GET_INFO_BY_FD`.
+const GET_INFO: libc::c_long = 15;
+
+/// The part of `union bpf_attr` for information about an object.
+#[repr(C)]
+struct InfoAttr {
+    fd: u32,
+    length: u32,
+    info: u64,
+}
+
+/// The beginning of `struct bpf_link_info`, with the part for TCX.
+#[repr(C)]
+#[derive(Default)]
+struct LinkInfo {
+    kind: u32,
+    id: u32,
+    program: u32,
+    pad: u32,
+    ifindex: u32,
+    attach_type: u32,
+}
+
+/// The interface of a pinned TCX link; `None` if it has gone.
+pub(super) fn link_interface(pin: &Path) -> Option<u32> {
+    let path = std::ffi::CString::new(pin.as_os_str().as_encoded_bytes()).ok()?;
+    let attr = [path.as_ptr() as u64, 0, 0];
+    // SAFETY: the attribute's first word is a pointer to a path that ends in zero and outlives the call.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, OBJ_GET, attr.as_ptr(), size_of_val(&attr)) };
+    let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0)?;
+    // SAFETY: the call has just opened it, and nobody else has it.
+    let link = unsafe { OwnedFd::from_raw_fd(fd) };
+    let mut info = LinkInfo::default();
+    let mut attr = InfoAttr {
+        fd: link.as_raw_fd() as u32,
+        length: size_of::<LinkInfo>() as u32,
+        info: std::ptr::from_mut(&mut info) as u64,
+    };
+    // SAFETY: the pointers are to values of the sizes that are said, which live until the call returns.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, GET_INFO, std::ptr::from_mut(&mut attr), size_of::<InfoAttr>()) };
+    (result == 0 && info.ifindex != 0).then_some(info.ifindex)
+}
+
+/// A walk over a hash map in batches: entries that are added or deleted meanwhile may or may not be seen, all others are
+/// seen once.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct BatchCursor {
+    /// The kernel's place: a bucket. `None` at the beginning.
+    place: Option<u32>,
+}
+
+impl BatchCursor {
+    /// Reads the next entries, at most `most`, as raw keys and values. `false` at the end; the cursor then stands at the
+    /// beginning again.
+    pub(super) fn next(
+        &mut self,
+        map: BorrowedFd<'_>,
+        key_size: usize,
+        value_size: usize,
+        most: u32,
+        visit: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> io::Result<bool> {
+        let mut most = most;
+        loop {
+            let mut keys = vec![0_u8; key_size * most as usize];
+            let mut values = vec![0_u8; value_size * most as usize];
+            let before = self.place.unwrap_or(0);
+            let mut after = 0_u32;
+            let mut attr = BatchAttr {
+                in_batch: self.place.map_or(0, |_| std::ptr::from_ref(&before) as u64),
+                out_batch: std::ptr::from_mut(&mut after) as u64,
+                keys: keys.as_mut_ptr() as u64,
+                values: values.as_mut_ptr() as u64,
+                count: most,
+                map_fd: map.as_raw_fd() as u32,
+                ..BatchAttr::default()
+            };
+            // SAFETY: the pointers are to buffers of `count` keys and values, which live until the call returns.
+            let result = unsafe {
+                libc::syscall(libc::SYS_bpf, LOOKUP_BATCH, std::ptr::from_mut(&mut attr), size_of::<BatchAttr>())
+            };
+            let error = (result != 0).then(io::Error::last_os_error);
+            let end = match error {
+                None => false,
+                // What was read before the end counts.
+                Some(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+                // One bucket holds more than fits.
+                Some(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+                    most = most.saturating_mul(2);
+                    continue;
+                }
+                Some(error) => return Err(error),
+            };
+            let count = attr.count as usize;
+            for (key, value) in keys.chunks(key_size).zip(values.chunks(value_size)).take(count) {
+                visit(key, value);
+            }
+            self.place = if end { None } else { Some(after) };
+            return Ok(!end);
+        }
+    }
+}
+
+/// A value of the ABI from the bytes of a map's key or value.
+pub(super) fn from_bytes<T>(bytes: &[u8]) -> T {
+    assert!(bytes.len() >= size_of::<T>(), "a map's element is smaller than its type");
+    // SAFETY: there are enough bytes, and every bit pattern of the ABI's types is valid.
+    unsafe { bytes.as_ptr().cast::<T>().read_unaligned() }
+}
+
+/// An array map in this process's memory: changes are seen by the programs at once, and theirs here.
+#[derive(Debug)]
+pub(super) struct Mapped<T> {
+    memory: NonNull<libc::c_void>,
+    length: usize,
+    entries: u32,
+    _of: PhantomData<T>,
+}
+
+// SAFETY: the memory is shared with the kernel anyway; all fields of the elements are `Shared`.
+unsafe impl<T: Sync> Send for Mapped<T> {}
+
+impl<T> Mapped<T> {
+    /// Maps an array of `entries` elements, made with `BPF_F_MMAPABLE`.
+    pub(super) fn new(map: BorrowedFd<'_>, entries: u32) -> io::Result<Self> {
+        let element = size_of::<T>().next_multiple_of(8);
+        assert_eq!(element, size_of::<T>(), "the kernel pads elements to eight bytes");
+        let length = element * entries as usize;
+        // SAFETY: a new mapping of a file, at an address of the kernel's choice.
+        let memory = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                length,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                map.as_raw_fd(),
+                0,
+            )
+        };
+        match NonNull::new(memory) {
+            Some(memory) if memory.as_ptr() != libc::MAP_FAILED => {
+                Ok(Self { memory, length, entries, _of: PhantomData })
+            }
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// How many elements there are.
+    pub(super) const fn len(&self) -> u32 {
+        self.entries
+    }
+
+    /// An element; those beyond the end are the first, which is never used.
+    pub(super) fn at(&self, index: u32) -> &T {
+        let index = if index < self.entries { index } else { 0 };
+        // SAFETY: the index is within the mapping, elements are aligned to eight bytes as the mapping is, and every bit
+        // pattern is valid.
+        unsafe { self.memory.cast::<T>().add(index as usize).as_ref() }
+    }
+}
+
+impl<T> Drop for Mapped<T> {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this value's own.
+        unsafe { libc::munmap(self.memory.as_ptr(), self.length) };
+    }
+}
+
+/// The word as an atomic: for what the programs change by atomic operations too.
+pub(super) fn atomic64(word: &Shared<u64>) -> &AtomicU64 {
+    // SAFETY: valid, aligned, and everybody who writes it at the same time does so atomically.
+    unsafe { AtomicU64::from_ptr(word.as_ptr()) }
+}
+
+/// Changes a word from what it is to what `change` makes of it; `None` leaves it.
+pub(super) fn update64(word: &Shared<u64>, change: impl FnMut(u64) -> Option<u64>) {
+    // An unchanged word is no failure.
+    let _ = atomic64(word).fetch_update(Ordering::SeqCst, Ordering::SeqCst, change);
+}
+
+/// Now, in the ticks of the datapath's clock.
+pub(super) fn now() -> lb_common::abi::Tick {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a value of the type that the call fills in; this clock always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) };
+    lb_common::abi::Tick::from_nanos(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+}
+
+/// Whether a path lies on a BPF file system.
+pub(super) fn is_bpffs(path: &Path) -> io::Result<bool> {
+    /// `BPF_FS_MAGIC`.
+    const MAGIC: i64 = 0xcafe_4a11;
+    Ok(nix::sys::statfs::statfs(path)?.filesystem_type().0 as i64 == MAGIC)
+}

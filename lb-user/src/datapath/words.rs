@@ -1,0 +1,109 @@
+//! The model's words as the maps have them, and back.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use lb_common::abi::{
+    self, Address, Be16, Be32, KIND_ADDRESS, KIND_FWMARK, SCHEDULER_RR, SCHEDULER_WRR, Tick, V4,
+};
+use lb_common::transport;
+
+use super::DatapathError;
+use crate::model::{AddressFamily, Protocol, Scheduler, ScopeId, ServiceKey};
+
+/// An IPv4 address; others are not served yet.
+pub(super) fn v4(address: IpAddr) -> Result<V4, DatapathError> {
+    match address {
+        IpAddr::V4(address) => Ok(V4::new(address.octets())),
+        IpAddr::V6(address) => Err(DatapathError::Unsupported { what: format!("IPv6 ({address})") }),
+    }
+}
+
+/// Back from [`v4`].
+pub(super) fn address(v4: V4) -> IpAddr {
+    Ipv4Addr::from(v4.0.octets()).into()
+}
+
+/// Address and port.
+pub(super) fn socket(v4: V4, port: Be16) -> SocketAddr {
+    SocketAddr::new(address(v4), port.get())
+}
+
+/// The four words of an address.
+pub(super) fn address_words(address: IpAddr) -> Result<[Be32; 4], DatapathError> {
+    v4(address).map(V4::words)
+}
+
+/// The protocol's number.
+pub(super) fn protocol_number(protocol: Protocol) -> Result<u8, DatapathError> {
+    match protocol {
+        Protocol::Tcp => Ok(transport::TCP),
+        Protocol::Udp => Ok(transport::UDP),
+        Protocol::Sctp => Err(DatapathError::Unsupported { what: "SCTP".into() }),
+    }
+}
+
+/// Back from [`protocol_number`].
+pub(super) fn protocol(number: u8) -> Option<Protocol> {
+    match number {
+        transport::TCP => Some(Protocol::Tcp),
+        transport::UDP => Some(Protocol::Udp),
+        _ => None,
+    }
+}
+
+/// The map's key of a service.
+pub(super) fn service_key(scope: ScopeId, key: &ServiceKey) -> Result<abi::ServiceKey<V4>, DatapathError> {
+    let scope = scope.get();
+    match *key {
+        ServiceKey::Address { protocol, address, port } => Ok(abi::ServiceKey {
+            address: v4(address)?,
+            scope,
+            port: Be16::new(port),
+            protocol: protocol_number(protocol)?,
+            kind: KIND_ADDRESS,
+        }),
+        ServiceKey::Fwmark { mark, family: AddressFamily::V4 } => Ok(abi::ServiceKey::fwmark(scope, mark)),
+        ServiceKey::Fwmark { family: AddressFamily::V6, .. } => {
+            Err(DatapathError::Unsupported { what: "IPv6 fwmark services".into() })
+        }
+    }
+}
+
+/// Back from [`service_key`]; `None` for what no version of this program writes.
+pub(super) fn service(key: &abi::ServiceKey<V4>) -> Option<ServiceKey> {
+    if key.kind == KIND_FWMARK {
+        return ServiceKey::fwmark(key.address.0.raw(), AddressFamily::V4).ok();
+    }
+    Some(ServiceKey::Address {
+        protocol: protocol(key.protocol)?,
+        address: address(key.address),
+        port: key.port.get(),
+    })
+}
+
+/// The scheduler's number.
+pub(super) const fn scheduler_number(scheduler: Scheduler) -> u8 {
+    match scheduler {
+        Scheduler::RoundRobin => SCHEDULER_RR,
+        Scheduler::WeightedRoundRobin => SCHEDULER_WRR,
+    }
+}
+
+/// Back from [`scheduler_number`].
+pub(super) const fn scheduler(number: u8) -> Scheduler {
+    match number {
+        SCHEDULER_WRR => Scheduler::WeightedRoundRobin,
+        _ => Scheduler::RoundRobin,
+    }
+}
+
+/// A span in whole seconds.
+pub(super) fn seconds(span: Duration) -> u32 {
+    u32::try_from(span.as_secs()).unwrap_or(u32::MAX)
+}
+
+/// A span in ticks, never zero.
+pub(super) fn ticks(span: Duration) -> u32 {
+    Tick::from_secs(seconds(span)).0.max(1)
+}

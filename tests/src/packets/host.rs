@@ -1,0 +1,206 @@
+//! The runner on the host: the pipeline over bytes and ordinary memory.
+
+use std::time::Duration;
+
+use lb_common::{
+    abi::{Be16, Be32, COUNTED, ConnKey, REPLY, Tick, V4, Word},
+    conn::state,
+    host::{Bytes, Memory},
+    pipeline,
+    tables::Tables,
+    verdict::Reason,
+};
+
+use super::{
+    case::{Case, Change, Flow},
+    runner::{Counts, Runner, Seen},
+    world::World,
+};
+
+/// Its name.
+pub const NAME: &str = "host";
+/// The scope that the cases take place in.
+const SCOPE: u32 = 5;
+
+/// The pipeline over [`Memory`].
+#[derive(Default)]
+pub struct Host {
+    memory: Option<Memory<V4>>,
+    /// Indices of the services and real servers, by their number in the case.
+    services: Vec<u32>,
+    servers: Vec<u32>,
+}
+
+impl Host {
+    fn memory(&mut self) -> Result<&mut Memory<V4>, String> {
+        self.memory.as_mut().ok_or_else(|| "no tables".to_owned())
+    }
+
+    fn tables(&self) -> Result<&Memory<V4>, String> {
+        self.memory.as_ref().ok_or_else(|| "no tables".to_owned())
+    }
+
+    fn server(&self, number: usize) -> Result<u32, String> {
+        self.servers.get(number).copied().ok_or_else(|| format!("no real server {number}"))
+    }
+
+    fn service(&self, number: usize) -> Result<u32, String> {
+        self.services.get(number).copied().ok_or_else(|| format!("no service {number}"))
+    }
+}
+
+fn key(flow: &Flow) -> ConnKey<V4> {
+    ConnKey {
+        src: V4::new(flow.src),
+        dst: V4::new(flow.dst),
+        sport: Be16::new(flow.sport),
+        dport: Be16::new(flow.dport),
+        scope_protocol: SCOPE << 8 | u32::from(flow.protocol),
+    }
+}
+
+impl Runner for Host {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn refuses(&self, _case: &Case) -> Option<&'static str> {
+        None
+    }
+
+    fn tells_redirects_apart(&self) -> bool {
+        true
+    }
+
+    fn begin(&mut self, world: &World) -> Result<(), String> {
+        let mut memory = Memory::new(SCOPE, world.capacity);
+        for (ifindex, mac, address) in &world.interfaces {
+            memory.set_interface(*ifindex, *mac, Be32::from_octets(*address));
+        }
+        for (index, hop) in &world.hops {
+            memory.set_hop(*index, hop);
+        }
+        for (network, prefix, hop) in &world.routes {
+            memory.set_route(V4::new(*network), *prefix, *hop);
+        }
+        self.services.clear();
+        self.servers.clear();
+        for service in &world.services {
+            let index = memory.add_service(&service.spec).ok_or("no room for a service")?;
+            self.services.push(index);
+            for server in &service.servers {
+                self.servers.push(memory.add_server(index, server).ok_or("no room for a real server")?);
+            }
+        }
+        if !memory.set_mark_rules(&world.marks) {
+            return Err("too many shapes".to_owned());
+        }
+        for address in &world.answers {
+            memory.set_answer(V4::new(*address), true);
+        }
+        memory.set_flag(world.flags, true);
+        self.memory = Some(memory);
+        Ok(())
+    }
+
+    fn packet(&mut self, packet: &Bytes) -> Result<Seen, String> {
+        let memory = self.memory()?;
+        let mut packet = packet.clone();
+        let reasons = |memory: &Memory<V4>| -> Vec<[u64; 2]> {
+            Reason::ALL.iter().map(|reason| memory.reason(*reason)).collect()
+        };
+        let before = reasons(memory);
+        let verdict = pipeline::run(&mut packet, memory);
+        let mut moved = Reason::ALL
+            .iter()
+            .zip(before.iter().zip(reasons(memory)))
+            .filter(|(_, (before, after))| *before != after);
+        let (Some((reason, (before, after))), None) = (moved.next(), moved.next()) else {
+            return Err("not exactly one reason was counted".to_owned());
+        };
+        if *reason != verdict.reason || after[0] != before[0] + 1 {
+            return Err(format!("{} was counted for a verdict of {}", reason.name(), verdict.reason.name()));
+        }
+        Ok(Seen {
+            action: verdict.action,
+            ifindex: Some(verdict.ifindex),
+            reason: verdict.reason,
+            counted: after[1] - before[1],
+            bytes: packet.data,
+        })
+    }
+
+    fn wait(&mut self, seconds: u32) -> Result<(), String> {
+        self.memory()?.advance(Duration::from_secs(u64::from(seconds)));
+        Ok(())
+    }
+
+    fn change(&mut self, change: &Change) -> Result<(), String> {
+        match change {
+            Change::AddServer(service, spec) => {
+                let service = self.service(*service)?;
+                let index = self.memory()?.add_server(service, spec).ok_or("no room for a real server")?;
+                self.servers.push(index);
+            }
+            Change::Weight(server, weight) => {
+                let server = self.server(*server)?;
+                self.memory()?.set_weight(server, *weight);
+            }
+            Change::RemoveServer(server) => {
+                let server = self.server(*server)?;
+                self.memory()?.remove_server(server);
+            }
+            Change::RemoveService(service) => {
+                let service = self.service(*service)?;
+                self.memory()?.remove_service(service);
+            }
+            Change::State(flow, state) => force(self.memory()?, &key(flow), *state)?,
+            Change::ErrorBudget(errors) => self.memory()?.set_error_budget(*errors),
+        }
+        Ok(())
+    }
+
+    fn counts(&self) -> Result<Vec<Counts>, String> {
+        let memory = self.tables()?;
+        let counts = |index: &u32| {
+            let server = memory.server(*index).ok_or("no such real server")?;
+            let stats = memory.server_stats(*index);
+            Ok(Counts { stats, active: server.active.load(), total: server.total.load() })
+        };
+        self.servers.iter().map(counts).collect()
+    }
+
+    fn connection(&self, flow: &Flow) -> Result<Option<(Word, u32)>, String> {
+        let memory = self.tables()?;
+        let Some(conn) = memory.entries().get(&key(flow)) else {
+            return Ok(None);
+        };
+        let word = Word(conn.word.load());
+        let left = word.deadline().since(memory.now()).max(0);
+        Ok(Some((word, (Tick(left as u32).nanos() / 1_000_000_000) as u32)))
+    }
+
+    fn entries(&self) -> Result<usize, String> {
+        Ok(self.tables()?.entries().len())
+    }
+
+    fn audit(&self) -> Result<(), String> {
+        self.tables()?.audit()
+    }
+}
+
+/// Puts a connection into a state, in both entries and in the counts.
+fn force(memory: &Memory<V4>, key: &ConnKey<V4>, state: u8) -> Result<(), String> {
+    let conn = memory.entries().get(key).ok_or("no such connection")?;
+    let reply_key = conn.to().reversed().key(key.scope_protocol);
+    let reply = memory.entries().get(&reply_key).ok_or("no reply entry")?;
+    let old = Word(conn.word.load());
+    let counted = if state::active(state) { COUNTED } else { 0 };
+    let word = Word::new(old.deadline(), old.generation(), state, old.flags() & !COUNTED | counted);
+    conn.word.store(word.0);
+    reply.word.store(word.with(REPLY).0);
+    let server = memory.server(conn.server.load()).ok_or("no such real server")?;
+    let change = u32::from(word.has(COUNTED)).wrapping_sub(u32::from(old.has(COUNTED)));
+    memory.add(&server.active, change);
+    Ok(())
+}

@@ -1,0 +1,40 @@
+//! The packet cases: one list for every way to run the pipeline.
+//!
+//! A [`case::Case`] is a sentence, the tables before it ([`world::World`]), and what happens packet by packet: what goes
+//! in, the verdict, the bytes that come out, the counters that move. A [`runner::Runner`] carries it out; what a
+//! runner must agree on, down to the bit, is compared in one place for all of them.
+
+pub mod case;
+mod cases;
+pub mod host;
+pub mod packet;
+pub mod runner;
+pub mod world;
+
+pub use cases::all;
+
+#[cfg(test)]
+mod tests {
+    use super::{all, host::Host, runner::run_all};
+
+    #[test]
+    fn on_the_host() {
+        let cases = all();
+        let summary = run_all(&mut Host::default(), &cases);
+        println!("host: {} cases passed, {} packets", summary.passed, summary.packets);
+        assert!(summary.refused.is_empty(), "the host runs every case");
+        let failed: Vec<String> =
+            summary.failed.iter().map(|(sentence, fault)| format!("- {sentence}\n  {fault}")).collect();
+        assert!(failed.is_empty(), "{} of {} cases failed:\n{}", failed.len(), cases.len(), failed.join("\n"));
+    }
+
+    #[test]
+    fn every_sentence_is_there_once() {
+        let cases = all();
+        let mut sentences: Vec<_> = cases.iter().map(|case| &case.sentence).collect();
+        sentences.sort();
+        let count = sentences.len();
+        sentences.dedup();
+        assert_eq!(sentences.len(), count);
+    }
+}
