@@ -136,8 +136,9 @@ impl Tables<V4> for Maps {
             Ring::Assured => 1,
         };
         match maps::TICKETS.get_ptr_mut(index) {
+            // Not relaxed: for that LLVM 22 emits the instruction that does not fetch, even where the old value is used.
             // SAFETY: the lookup gave an aligned word that stays mapped while the program runs.
-            Some(word) => unsafe { atomic_xadd::<u32, u32, { AtomicOrdering::Relaxed }>(word, 1) },
+            Some(word) => unsafe { atomic_xadd::<u32, u32, { AtomicOrdering::SeqCst }>(word, 1) },
             None => 0,
         }
     }

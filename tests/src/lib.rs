@@ -21,6 +21,7 @@ pub mod icmp;
 pub mod lab;
 pub mod load;
 pub mod netns;
+pub mod packets;
 pub mod pattern;
 pub mod process;
 pub mod serve;

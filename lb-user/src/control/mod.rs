@@ -22,6 +22,6 @@ pub use changes::changes;
 pub use command::{Command, ServiceEdit};
 pub use diff::diff;
 pub use ops::Op;
-pub use ownership::{Claims, Declared};
+pub use ownership::{Claims, Declared, Origin};
 pub use patch::Patch;
 pub use support::NotYet;

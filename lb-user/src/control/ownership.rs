@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::{Op, changes};
-use crate::model::{MarkRule, ScopeId, Server, Service, ServiceKey, Settings, Table, TableError};
+use crate::model::{MarkRule, Server, Service, ServiceKey, Settings, Table, TableError};
 
 /// What a file says about one scope.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -26,19 +26,23 @@ impl Declared {
     }
 }
 
+/// The namespace in which a file was applied, by something that no other namespace has.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Origin(pub String);
+
 /// The claims on the table of one scope.
 ///
-/// A file is known by the scope in which it was applied, not by its name: applying another file there replaces what the
-/// first one brought, in that scope and in those that it names.
+/// A file is known by the namespace in which it was applied, not by its name: applying another file there replaces what
+/// the first one brought, in its own scope and in those that it names.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Claims {
-    files: BTreeMap<ScopeId, Declared>,
+    files: BTreeMap<Origin, Declared>,
 }
 
 impl Claims {
     /// The claims of the files by the scopes in which they were applied.
     #[must_use]
-    pub fn files(&self) -> &BTreeMap<ScopeId, Declared> {
+    pub fn files(&self) -> &BTreeMap<Origin, Declared> {
         &self.files
     }
 
@@ -57,7 +61,7 @@ impl Claims {
     }
 
     /// Takes up a claim as it was kept.
-    pub fn insert(&mut self, origin: ScopeId, declared: Declared) {
+    pub fn insert(&mut self, origin: Origin, declared: Declared) {
         if declared.is_empty() {
             self.files.remove(&origin);
         } else {
@@ -74,12 +78,12 @@ impl Claims {
     /// The outcome would have too many shapes of mark rules.
     pub fn declare(
         &self,
-        origin: ScopeId,
+        origin: &Origin,
         wanted: Declared,
         current: &Table,
     ) -> Result<(Table, Self), TableError> {
         let nothing = Declared::default();
-        let claimed = self.files.get(&origin).unwrap_or(&nothing);
+        let claimed = self.files.get(origin).unwrap_or(&nothing);
         let mut table = Table::new();
         for service in wanted.table.services() {
             let service = match current.service(&service.key) {
@@ -113,7 +117,7 @@ impl Claims {
 
         let mut claims = self.clone();
         for (other, declared) in &mut claims.files {
-            if *other != origin {
+            if other != origin {
                 wanted
                     .table
                     .services()
@@ -121,7 +125,7 @@ impl Claims {
             }
         }
         claims.files.retain(|_, declared| !declared.is_empty());
-        claims.insert(origin, wanted);
+        claims.insert(origin.clone(), wanted);
         Ok((table, claims))
     }
 
@@ -157,7 +161,7 @@ impl Claims {
     pub fn taken(&self, current: &Table) -> Vec<String> {
         let mut lines = Vec::new();
         for (origin, declared) in &self.files {
-            if let Ok((restored, _)) = self.declare(*origin, declared.clone(), current) {
+            if let Ok((restored, _)) = self.declare(origin, declared.clone(), current) {
                 lines.extend(changes(current, &restored));
             }
         }
@@ -228,8 +232,8 @@ mod tests {
     use super::*;
     use crate::control::testing::{table, table_strategy};
 
-    fn origin() -> ScopeId {
-        ScopeId::new(1).unwrap()
+    fn origin() -> Origin {
+        Origin("here".into())
     }
 
     fn file(text: &str) -> Declared {
@@ -244,7 +248,7 @@ mod tests {
         let current = table("tcp:10.0.0.9:80 rr 10.1.0.9:80/1; mark 9");
         let (current, mut claims) = Claims::default()
             .declare(
-                origin(),
+                &origin(),
                 file("tcp:10.0.0.1:80 rr 10.1.0.1:80/1; udp:10.0.0.1:53 rr; mark 1"),
                 &current,
             )
@@ -274,7 +278,7 @@ mod tests {
         assert_eq!(claims.taken(&current), ["+ service udp:10.0.0.1:53 rr"]);
 
         // An empty file takes back what is its own, and leaves the service that holds the command's server.
-        let (current, claims) = claims.declare(origin(), file(""), &current).unwrap();
+        let (current, claims) = claims.declare(&origin(), file(""), &current).unwrap();
         assert_eq!(
             current,
             table("tcp:10.0.0.9:80 rr 10.1.0.9:80/1; tcp:10.0.0.1:80 rr 10.1.0.2:80/1; mark 9")
@@ -285,7 +289,7 @@ mod tests {
     #[test]
     fn what_a_command_adds_again_is_its_own() {
         let (mut current, mut claims) = Claims::default()
-            .declare(origin(), file("tcp:10.0.0.1:80 rr"), &Table::new())
+            .declare(&origin(), file("tcp:10.0.0.1:80 rr"), &Table::new())
             .unwrap();
         for op in [
             Op::RemoveService("tcp:10.0.0.1:80".parse().unwrap()),
@@ -297,7 +301,7 @@ mod tests {
             op.apply_to(&mut current).unwrap();
             claims.commanded(&op);
         }
-        let (current, _) = claims.declare(origin(), file(""), &current).unwrap();
+        let (current, _) = claims.declare(&origin(), file(""), &current).unwrap();
         assert_eq!(current, table("tcp:10.0.0.1:80 wrr"));
     }
 
@@ -308,10 +312,10 @@ mod tests {
             has_settings: true,
         };
         let (current, claims) = Claims::default()
-            .declare(origin(), declared, &Table::new())
+            .declare(&origin(), declared, &Table::new())
             .unwrap();
         assert_eq!(current, table("tcp-timeout 60"));
-        let (current, claims) = claims.declare(origin(), file(""), &current).unwrap();
+        let (current, claims) = claims.declare(&origin(), file(""), &current).unwrap();
         assert_eq!((current, claims), (Table::new(), Claims::default()));
     }
 
@@ -319,9 +323,9 @@ mod tests {
         #[test]
         fn applying_twice_changes_nothing(there in table_strategy(), first in table_strategy(), second in table_strategy()) {
             let declared = |table: &Table| Declared { table: table.clone(), has_settings: true };
-            let (current, claims) = Claims::default().declare(origin(), declared(&first), &there).unwrap();
-            let (current, claims) = claims.declare(origin(), declared(&second), &current).unwrap();
-            let (again, same) = claims.declare(origin(), declared(&second), &current).unwrap();
+            let (current, claims) = Claims::default().declare(&origin(), declared(&first), &there).unwrap();
+            let (current, claims) = claims.declare(&origin(), declared(&second), &current).unwrap();
+            let (again, same) = claims.declare(&origin(), declared(&second), &current).unwrap();
             prop_assert_eq!(&again, &current);
             prop_assert_eq!(&same, &claims);
             prop_assert_eq!(claims.taken(&current), Vec::<String>::new());

@@ -4,10 +4,11 @@ use tracing::info;
 
 use super::change::Planned;
 use super::engine::Engine;
+use super::journal::KnownNetNs;
 use super::request::ApplyScope;
 use super::{Failure, FailureKind};
 use crate::api::wire;
-use crate::control::{Claims, Declared, Op, changes, diff, support};
+use crate::control::{Claims, Declared, Op, Origin, changes, diff, support};
 use crate::model::{ScopeId, Table};
 use crate::net::NetNs;
 
@@ -27,12 +28,15 @@ impl Engine {
         scopes: Vec<ApplyScope>,
         dry_run: bool,
     ) -> Result<Vec<wire::ScopeChanges>, Failure> {
-        let targets = self.targets(scopes)?;
-        // Judged before anything is made, with a number that no file has in place of one that is not there yet.
-        let origin = targets[0].id.unwrap_or(ScopeId::MAX);
+        let Some(first) = scopes.first() else {
+            return Ok(Vec::new());
+        };
+        let origin = KnownNetNs::of(&first.netns).origin();
+        let targets = self.targets(scopes, &origin)?;
+        // Judged before anything is made.
         let mut report = Vec::new();
         for target in &targets {
-            let (ops, _, lines) = self.plan(target.id, origin, target.declared.clone())?;
+            let (ops, _, lines) = self.plan(target.id, &origin, target.declared.clone())?;
             ops.iter().try_for_each(support::op)?;
             if !lines.is_empty() {
                 report.push(wire::ScopeChanges {
@@ -45,7 +49,7 @@ impl Engine {
             return Ok(report);
         }
         let mut opened = Vec::new();
-        let outcome = self.carry_out(targets, &mut opened);
+        let outcome = self.carry_out(targets, &origin, &mut opened);
         if outcome.is_err() {
             opened.into_iter().for_each(|id| self.close(id));
         }
@@ -54,25 +58,21 @@ impl Engine {
 
     fn carry_out(
         &mut self,
-        mut targets: Vec<Target>,
+        targets: Vec<Target>,
+        origin: &Origin,
         opened: &mut Vec<ScopeId>,
     ) -> Result<(), Failure> {
-        // What files claim is told by the scope in which they were applied: that one must have a number.
-        let anything = targets.iter().any(|target| !target.declared.is_empty());
-        for (place, target) in targets.iter_mut().enumerate() {
-            let needed = !target.declared.is_empty() || (place == 0 && anything);
-            if let (None, true, Some(netns)) = (target.id, needed, target.netns.take()) {
-                let id = self.open(netns)?;
-                opened.push(id);
-                target.id = Some(id);
-            }
-        }
-        let Some(origin) = targets[0].id else {
-            return Ok(());
-        };
         let mut planned = Vec::new();
         for target in targets {
-            let Some(id) = target.id else { continue };
+            let id = match (target.id, target.netns) {
+                (Some(id), _) => id,
+                (None, Some(netns)) if !target.declared.is_empty() => {
+                    let id = self.open(netns)?;
+                    opened.push(id);
+                    id
+                }
+                (None, _) => continue,
+            };
             let (ops, claims, _) = self.plan(Some(id), origin, target.declared)?;
             if !ops.is_empty() || claims != self.claims(id) {
                 planned.push(Planned {
@@ -84,13 +84,13 @@ impl Engine {
         }
         if !planned.is_empty() {
             self.change(planned)?;
-            info!(scope = %origin, "a file was applied");
+            info!("a file was applied");
         }
         Ok(())
     }
 
     /// The scopes that the file names, and those that it no longer names and still claims something in.
-    fn targets(&self, scopes: Vec<ApplyScope>) -> Result<Vec<Target>, Failure> {
+    fn targets(&self, scopes: Vec<ApplyScope>, origin: &Origin) -> Result<Vec<Target>, Failure> {
         let mut targets: Vec<Target> = Vec::new();
         for ApplyScope {
             name,
@@ -116,20 +116,17 @@ impl Engine {
                 declared,
             });
         }
-        if let Some(origin) = targets.first().and_then(|target| target.id) {
-            for (id, known) in &self.journal.scopes {
-                let named = targets.iter().any(|target| target.id == Some(*id));
-                let claimed = known.claims.files().contains_key(&origin);
-                if !named && claimed && self.scopes.contains_key(id) {
-                    let name = Some(known.netns.label.clone());
-                    let declared = Declared::default();
-                    targets.push(Target {
-                        name,
-                        id: Some(*id),
-                        netns: None,
-                        declared,
-                    });
-                }
+        for (id, known) in &self.journal.scopes {
+            let named = targets.iter().any(|target| target.id == Some(*id));
+            let claimed = known.claims.files().contains_key(origin);
+            if !named && claimed && self.scopes.contains_key(id) {
+                let (name, declared) = (Some(known.netns.label.clone()), Declared::default());
+                targets.push(Target {
+                    name,
+                    id: Some(*id),
+                    netns: None,
+                    declared,
+                });
             }
         }
         Ok(targets)
@@ -139,7 +136,7 @@ impl Engine {
     fn plan(
         &self,
         id: Option<ScopeId>,
-        origin: ScopeId,
+        origin: &Origin,
         declared: Declared,
     ) -> Result<(Vec<Op>, Claims, Vec<String>), Failure> {
         let empty = Table::new();

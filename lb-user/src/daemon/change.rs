@@ -7,7 +7,7 @@ use super::journal::ScopeChange;
 use super::{Failure, FailureKind, fault};
 use crate::control::{Claims, Op, Patch, diff};
 use crate::datapath::DatapathError;
-use crate::model::{ScopeId, Table, TableError};
+use crate::model::ScopeId;
 
 /// What is to be done in one scope.
 #[derive(Debug)]
@@ -72,19 +72,29 @@ impl Engine {
         }
     }
 
-    /// Takes the change off the journal. When it was made, its claims hold from now on.
+    /// Takes the change off the journal. When it was made, its claims and mark rules hold from now on.
     fn settle(&mut self, made: bool) {
-        let claims = self.journal.change.iter_mut().filter(|_| made);
-        for (id, claims) in claims.filter_map(|change| Some((change.scope, change.claims.take()?)))
-        {
-            if let Err(error) = self.store.save_claims(id, &claims) {
+        for change in std::mem::take(&mut self.journal.change) {
+            let Some(known) = self.journal.scopes.get_mut(&change.scope) else {
+                continue;
+            };
+            if !made || (change.claims.is_none() && change.after.marks.is_none()) {
+                continue;
+            }
+            known.claims = change
+                .claims
+                .unwrap_or_else(|| std::mem::take(&mut known.claims));
+            known.marks = change
+                .after
+                .marks
+                .unwrap_or_else(|| std::mem::take(&mut known.marks));
+            if let Err(error) = self
+                .store
+                .save_scope(change.scope, &known.claims, &known.marks)
+            {
                 error!("{error}");
             }
-            if let Some(known) = self.journal.scopes.get_mut(&id) {
-                known.claims = claims;
-            }
         }
-        self.journal.change.clear();
         if let Err(error) = self.store.save(&self.journal) {
             // The change is made. A daemon that finds it in the journal finds nothing left to do for it.
             error!("{error}");
@@ -123,21 +133,23 @@ impl Engine {
 
     /// Brings every scope of the change back to what it was.
     fn lead_back(&mut self) -> Result<(), DatapathError> {
-        for change in self.journal.change.clone() {
-            self.lead_to(change.scope, |table| change.before.applied_to(table))?;
-        }
-        Ok(())
+        let changes = self.journal.change.clone();
+        changes
+            .iter()
+            .try_for_each(|change| self.lead_to(change.scope, &change.before))
     }
 
-    /// Brings a scope from what the datapath has to what `target` makes of that.
-    fn lead_to(
-        &mut self,
-        id: ScopeId,
-        target: impl FnOnce(&Table) -> Result<Table, TableError>,
-    ) -> Result<(), DatapathError> {
+    /// Brings a scope from what the datapath has to what `patch` makes of that.
+    fn lead_to(&mut self, id: ScopeId, patch: &Patch) -> Result<(), DatapathError> {
         let there = self.datapath.table(id)?;
-        let target = target(&there)?;
-        let ops = diff(&there, &target);
+        let mut ops = diff(&there, &patch.applied_to(&there)?);
+        // After a restart the datapath cannot tell which rules it has: they are set even if none seem to differ.
+        let sets_marks = ops.iter().any(|op| matches!(op, Op::SetMarkRules(_)));
+        if let (Some(marks), false) = (&patch.marks, sets_marks) {
+            let removal = |op: &Op| matches!(op, Op::RemoveServer { .. } | Op::RemoveService(_));
+            let place = ops.iter().position(removal).unwrap_or(ops.len());
+            ops.insert(place, Op::SetMarkRules(marks.clone()));
+        }
         if let Some(scope) = self.scopes.get_mut(&id) {
             scope.table = there;
         }
@@ -154,9 +166,9 @@ impl Engine {
             .change
             .retain(|change| self.scopes.contains_key(&change.scope));
         let changes = self.journal.change.clone();
-        let finished = changes.iter().try_for_each(|change| {
-            self.lead_to(change.scope, |table| change.after.applied_to(table))
-        });
+        let finished = changes
+            .iter()
+            .try_for_each(|change| self.lead_to(change.scope, &change.after));
         match finished {
             Ok(()) => {
                 info!("a change that was cut short is finished");

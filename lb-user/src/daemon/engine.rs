@@ -7,11 +7,11 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
-use super::journal::{Journal, JournalError, KnownNetNs, KnownScope, Store};
+use super::journal::{Journal, JournalError, KnownNetNs, KnownScope, ScopeChange, Store};
 use super::networks::Networks;
 use super::{Failure, FailureKind, Reply, Request, fault};
 use crate::api::wire;
-use crate::control::{Claims, Command, Patch, support};
+use crate::control::{Claims, Command, Op, Patch, support};
 use crate::datapath::{Datapath, DatapathError};
 use crate::model::{ScopeId, Table};
 use crate::net::{HopId, HopKey, NetNs, Network};
@@ -236,13 +236,14 @@ impl Engine {
             .hint("`bpvs status` lists them; a scope is given up a minute after its last service")
         })?;
         let known = KnownScope {
-            netns: KnownNetNs::of(&netns)?,
+            netns: KnownNetNs::of(&netns),
+            marks: Vec::new(),
             claims: Claims::default(),
             hops: Vec::new(),
         };
         info!(scope = %id, netns = %known.netns.label, "a new scope");
         // Should a scope of this number have left some.
-        self.store.save_claims(id, &Claims::default())?;
+        self.store.save_scope(id, &Claims::default(), &[])?;
         let next = self.journal.next_scope;
         self.journal.next_scope = id.get() + 1;
         self.journal.scopes.insert(id, known);
@@ -264,6 +265,18 @@ impl Engine {
     pub(super) fn take_up(&mut self, id: ScopeId, netns: NetNs) -> Result<(), DatapathError> {
         use std::os::fd::AsFd;
         self.datapath.open_scope(id, netns.as_fd())?;
+        // What cannot be read back from maps is in the journal. A change that was cut short and touches it is yet to be
+        // finished, and sets it then.
+        let marks = self
+            .journal
+            .scopes
+            .get(&id)
+            .map(|known| known.marks.clone())
+            .unwrap_or_default();
+        let pending = |change: &ScopeChange| change.scope == id && change.after.marks.is_some();
+        if !self.journal.change.iter().any(pending) && self.datapath.table(id)?.marks() != marks {
+            self.datapath.apply(id, &Op::SetMarkRules(marks))?;
+        }
         let table = self.datapath.table(id)?;
         let inherited = self.datapath.attached(id)?;
         let scope = Scope {
@@ -291,9 +304,10 @@ impl Engine {
             return;
         }
         self.journal.scopes.remove(&id);
-        // The claims go last: without its scope their file is not looked at.
+        // Its own file goes last: without its scope it is not looked at.
         let saved = self.store.save(&self.journal);
-        if let Err(error) = saved.and_then(|()| self.store.save_claims(id, &Claims::default())) {
+        if let Err(error) = saved.and_then(|()| self.store.save_scope(id, &Claims::default(), &[]))
+        {
             error!("{error}");
         }
     }

@@ -1,11 +1,12 @@
 //! The journal: what the maps cannot say, on disk before the maps change.
 //!
-//! It holds which namespace each scope's number stands for, what files claim, which ids next hops had, and the change
-//! that is being made, as it was before and is to be after. A daemon that finds a change in it finishes that change.
+//! It holds which namespace each scope's number stands for, its mark rules, what files claim, which ids next hops had, and
+//! the change that is being made, as it was before and is to be after. A daemon that finds a change in it finishes that change.
 //!
-//! Every write replaces a file whole: a temporary file beside it is synced and renamed over it. The claims of each scope
-//! have a file of their own, for they are as large as the files that were applied and seldom change, while the journal is
-//! written twice for every command. Claims that change are in the journal's change until they are in their file.
+//! Every write replaces a file whole: a temporary file beside it is synced and renamed over it. Claims and mark
+//! rules have a file of their own for each scope (`scope-1.json`), for they are as large as the files that were applied and
+//! seldom change, while the journal is written twice for every command. What changes of them is in the journal's change
+//! until it is in that file.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -16,11 +17,11 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::find;
-use super::record::{ChangeRecord, FileRecord, ScopeRecord, read_claims, write_claims};
+use super::record::{ChangeRecord, FileRecord, OwnRecord, ScopeRecord};
 use crate::api::wire;
-use crate::control::{Claims, Patch};
-use crate::model::ScopeId;
-use crate::net::{HopId, HopKey, NetError, NetNs, NetNsId};
+use crate::control::{Claims, Origin, Patch};
+use crate::model::{MarkRule, ScopeId};
+use crate::net::{HopId, HopKey, NetNs, NetNsId};
 
 /// The form of the file. Another one is not read.
 pub(super) const VERSION: u32 = 1;
@@ -51,17 +52,24 @@ pub struct KnownNetNs {
 }
 
 impl KnownNetNs {
-    /// What there is to know of a namespace.
-    ///
-    /// # Errors
-    /// It cannot be entered.
-    pub fn of(netns: &NetNs) -> Result<Self, NetError> {
+    /// What there is to know of a namespace; without the cookie where it may not be entered.
+    #[must_use]
+    pub fn of(netns: &NetNs) -> Self {
         let NetNsId { device, inode } = netns.id();
-        Ok(Self {
-            cookie: netns.cookie()?,
+        Self {
+            cookie: netns.cookie().unwrap_or_default(),
             device,
             inode,
             label: find::name(netns),
+        }
+    }
+
+    /// It as the place where files are applied.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        Origin(match self.cookie {
+            Some(cookie) => format!("cookie {cookie}"),
+            None => format!("file {}:{}", self.device, self.inode),
         })
     }
 
@@ -83,6 +91,8 @@ impl KnownNetNs {
 pub struct KnownScope {
     /// Its namespace.
     pub netns: KnownNetNs,
+    /// Its mark rules.
+    pub marks: Vec<MarkRule>,
     /// What files claim of its table.
     pub claims: Claims,
     /// The ids of its next hops.
@@ -177,11 +187,11 @@ impl Store {
         let wrong_value = |error: wire::Error| wrong(error.error);
         let mut journal = record.into_journal().map_err(wrong_value)?;
         for (id, scope) in &mut journal.scopes {
-            let path = self.claims_path(*id);
+            let path = self.scope_path(*id);
             match fs::read(&path) {
                 Ok(text) => {
-                    scope.claims = read_claims(&text)
-                        .map_err(|reason| JournalError::Content { path, reason })?
+                    (scope.claims, scope.marks) = OwnRecord::read(&text)
+                        .map_err(|reason| JournalError::Content { path, reason })?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(source) => return Err(JournalError::Read { path, source }),
@@ -209,21 +219,26 @@ impl Store {
         self.replace(&self.path, &record)
     }
 
-    /// Writes the claims of a scope; without claims there is no file.
+    /// Writes claims and mark rules of a scope; without any there is no file.
     ///
     /// # Errors
     /// The file system refuses; the file is then as before.
-    pub fn save_claims(&self, id: ScopeId, claims: &Claims) -> Result<(), JournalError> {
-        let path = self.claims_path(id);
-        if claims.is_empty() {
+    pub fn save_scope(
+        &self,
+        id: ScopeId,
+        claims: &Claims,
+        marks: &[MarkRule],
+    ) -> Result<(), JournalError> {
+        let path = self.scope_path(id);
+        if claims.is_empty() && marks.is_empty() {
             delete(&path)
         } else {
-            self.replace(&path, &write_claims(claims))
+            self.replace(&path, &OwnRecord::new(claims, marks))
         }
     }
 
-    fn claims_path(&self, id: ScopeId) -> PathBuf {
-        self.path.with_file_name(format!("claims-{id}.json"))
+    fn scope_path(&self, id: ScopeId) -> PathBuf {
+        self.path.with_file_name(format!("scope-{id}.json"))
     }
 
     fn replace(&self, path: &Path, content: &impl Serialize) -> Result<(), JournalError> {
@@ -244,7 +259,7 @@ impl Store {
         })
     }
 
-    /// Removes it, and the claims of all scopes that it could know.
+    /// Removes it, and the files of all scopes that it could know.
     ///
     /// # Errors
     /// The file system refuses.
@@ -252,7 +267,7 @@ impl Store {
         let scopes =
             (ScopeId::MIN.get()..=ScopeId::MAX.get()).filter_map(|id| ScopeId::new(id).ok());
         scopes
-            .map(|id| self.claims_path(id))
+            .map(|id| self.scope_path(id))
             .try_for_each(|path| delete(&path))?;
         delete(&self.path)
     }

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::journal::{Journal, KnownNetNs, KnownScope, ScopeChange};
 use crate::api::wire;
-use crate::control::{Claims, Patch};
-use crate::model::ScopeId;
+use crate::control::{Claims, Origin, Patch};
+use crate::model::{MarkRule, ModelError, ScopeId};
 use crate::net::HopId;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -26,7 +26,7 @@ pub(super) struct ScopeRecord {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct ClaimRecord {
-    origin: u32,
+    origin: String,
     declared: wire::Declared,
 }
 
@@ -48,6 +48,34 @@ struct PatchRecord {
     settings: Option<wire::Settings>,
 }
 
+/// The file of one scope: what is as large as the files that were applied.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct OwnRecord {
+    claims: Vec<ClaimRecord>,
+    marks: Vec<wire::MarkRule>,
+}
+
+impl OwnRecord {
+    pub(super) fn new(claims: &Claims, marks: &[MarkRule]) -> Self {
+        Self {
+            claims: write_claims(claims),
+            marks: marks.iter().map(wire::MarkRule::from).collect(),
+        }
+    }
+
+    /// Reads it from JSON.
+    pub(super) fn read(text: &[u8]) -> Result<(Claims, Vec<MarkRule>), String> {
+        let record: Self = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+        let marks = record
+            .marks
+            .into_iter()
+            .map(TryInto::try_into)
+            .collect::<Result<_, ModelError>>();
+        let marks = marks.map_err(|error| error.to_string())?;
+        Ok((claims(record.claims).map_err(|error| error.error)?, marks))
+    }
+}
+
 impl FileRecord {
     pub(super) fn into_journal(self) -> Result<Journal, wire::Error> {
         let mut journal = Journal {
@@ -64,6 +92,7 @@ impl FileRecord {
                 .collect();
             let scope = KnownScope {
                 netns: record.netns,
+                marks: Vec::new(),
                 claims: Claims::default(),
                 hops,
             };
@@ -150,24 +179,18 @@ impl PatchRecord {
     }
 }
 
-pub(super) fn write_claims(claims: &Claims) -> Vec<ClaimRecord> {
-    let record = |(origin, declared): (&ScopeId, &crate::control::Declared)| ClaimRecord {
-        origin: origin.get(),
+fn write_claims(claims: &Claims) -> Vec<ClaimRecord> {
+    let record = |(origin, declared): (&Origin, &crate::control::Declared)| ClaimRecord {
+        origin: origin.0.clone(),
         declared: declared.into(),
     };
     claims.files().iter().map(record).collect()
 }
 
-/// Reads what [`write_claims`] became as JSON.
-pub(super) fn read_claims(text: &[u8]) -> Result<Claims, String> {
-    let records = serde_json::from_slice(text).map_err(|error| error.to_string())?;
-    claims(records).map_err(|error| error.error)
-}
-
 fn claims(records: Vec<ClaimRecord>) -> Result<Claims, wire::Error> {
     let mut claims = Claims::default();
     for record in records {
-        claims.insert(ScopeId::new(record.origin)?, record.declared.try_into()?);
+        claims.insert(Origin(record.origin), record.declared.try_into()?);
     }
     Ok(claims)
 }
@@ -191,19 +214,19 @@ mod tests {
             let store = Store::new(&folder);
             let scope = ScopeId::MIN;
             let mut claims = Claims::default();
-            claims.insert(scope, Declared { table: old.clone(), has_settings: true });
+            claims.insert(Origin("here".into()), Declared { table: old.clone(), has_settings: true });
             let ops: Vec<Op> = diff(&old, &new);
             let netns = KnownNetNs { cookie: Some(7), device: 4, inode: 9, label: "lb".into() };
             let mut journal = Journal { next_scope: 2, ..Journal::default() };
             let hops = vec![("forward dev 3 via 10.0.0.1".parse().unwrap(), HopId(5))];
-            journal.scopes.insert(scope, KnownScope { netns, claims: claims.clone(), hops });
+            journal.scopes.insert(scope, KnownScope { netns, marks: old.marks().to_vec(), claims: claims.clone(), hops });
             journal.change.push(ScopeChange {
                 scope,
                 before: Patch::touched(&ops, &old),
                 after: Patch::touched(&ops, &new),
                 claims: Some(claims.clone()),
             });
-            store.save_claims(scope, &claims).unwrap();
+            store.save_scope(scope, &claims, old.marks()).unwrap();
             store.save(&journal).unwrap();
             let read = store.load().unwrap();
             prop_assert_eq!(format!("{read:?}"), format!("{journal:?}"));

@@ -2,6 +2,8 @@
 
 use std::os::fd::BorrowedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::engine::StartError;
 use super::testing::{TempDir, network, new_netns, start};
@@ -177,22 +179,22 @@ fn an_apply_that_fails_midway_changes_nothing() {
     assert_eq!(failures.len(), 7);
 }
 
-/// A datapath that dies with the daemon before, or after, its n-th operation.
+/// A datapath that dies with the daemon before, or after, one of its operations.
 struct Dying {
     inner: FakeDatapath,
-    left: usize,
+    /// How many operations are left.
+    fuse: Arc<AtomicUsize>,
     after: bool,
 }
 
 impl Datapath for Dying {
     fn apply(&mut self, scope: ScopeId, op: &Op) -> Result<(), DatapathError> {
-        if self.left == 0 {
+        if self.fuse.fetch_sub(1, Ordering::Relaxed) == 0 {
             if self.after {
                 self.inner.apply(scope, op).unwrap();
             }
             std::panic::resume_unwind(Box::new("killed"));
         }
-        self.left -= 1;
         self.inner.apply(scope, op)
     }
     fn table(&self, scope: ScopeId) -> Result<Table, DatapathError> {
@@ -257,12 +259,14 @@ fn killed_at_every_step_it_finishes_the_change_on_start() {
             let (dir, datapath) = (TempDir::new(), FakeDatapath::new());
             apply(&mut start(datapath.clone(), dir.path()).unwrap(), before).unwrap();
             datapath.restart();
+            let fuse = Arc::new(AtomicUsize::new(usize::MAX));
             let dying = Dying {
                 inner: datapath.clone(),
-                left: step,
+                fuse: fuse.clone(),
                 after: kill_after,
             };
             let mut engine = start(dying, dir.path()).unwrap();
+            fuse.store(step, Ordering::Relaxed);
             let outcome = catch_unwind(AssertUnwindSafe(|| apply(&mut engine, after)));
             if let Ok(done) = outcome {
                 done.unwrap();
@@ -289,15 +293,14 @@ fn a_change_that_cannot_be_finished_on_start_is_undone() {
     let (dir, datapath) = (TempDir::new(), FakeDatapath::new());
     apply(&mut start(datapath.clone(), dir.path()).unwrap(), before).unwrap();
     datapath.restart();
-    let mut engine = start(
-        Dying {
-            inner: datapath.clone(),
-            left: 1,
-            after: false,
-        },
-        dir.path(),
-    )
-    .unwrap();
+    let fuse = Arc::new(AtomicUsize::new(usize::MAX));
+    let dying = Dying {
+        inner: datapath.clone(),
+        fuse: fuse.clone(),
+        after: false,
+    };
+    let mut engine = start(dying, dir.path()).unwrap();
+    fuse.store(1, Ordering::Relaxed);
     assert!(catch_unwind(AssertUnwindSafe(|| apply(&mut engine, after))).is_err());
     datapath.restart();
     datapath.state().fail_after = Some(0);

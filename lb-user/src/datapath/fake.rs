@@ -57,10 +57,13 @@ impl FakeDatapath {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is left when the daemon dies: everything, with no scope open.
+    /// What is left when the daemon dies: everything but the mark rules, which cannot be read back from maps; and no
+    /// scope is open.
     pub fn restart(&self) {
         for scope in self.state().scopes.values_mut() {
             scope.open = false;
+            // No rules are always right.
+            let _ = scope.table.set_marks(Vec::new());
         }
     }
 

@@ -43,7 +43,7 @@ pub trait Runner {
     /// Its name in the summary.
     fn name(&self) -> &'static str;
 
-    /// Why it cannot run a case; `None`: it can.
+    /// Why it cannot run a case; `None`: it can. All runners but the host's give [`Case::host_only`] here.
     fn refuses(&self, case: &Case) -> Option<&'static str>;
 
     /// Whether it can see by which of the ways a redirected packet leaves.
@@ -115,7 +115,7 @@ pub struct Summary {
 pub fn run_all<R: Runner>(runner: &mut R, cases: &[Case]) -> Summary {
     let mut summary = Summary::default();
     for case in cases {
-        if let Some(reason) = runner.refuses(case).or(case.host_only.filter(|_| !is_host(runner))) {
+        if let Some(reason) = runner.refuses(case) {
             summary.refused.push((case.sentence.clone(), reason));
             continue;
         }
@@ -128,10 +128,6 @@ pub fn run_all<R: Runner>(runner: &mut R, cases: &[Case]) -> Summary {
         }
     }
     summary
-}
-
-fn is_host<R: Runner>(runner: &R) -> bool {
-    runner.name() == super::host::NAME
 }
 
 /// Runs one case; gives the number of packets in it.

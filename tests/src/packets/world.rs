@@ -227,6 +227,13 @@ impl World {
         self
     }
 
+    /// Without the route to this network.
+    #[must_use]
+    pub fn without_route(mut self, network: Ip4) -> Self {
+        self.routes.retain(|(other, _, _)| *other != network);
+        self
+    }
+
     /// With mark rules.
     #[must_use]
     pub fn marks(mut self, rules: &[MarkRule<V4>]) -> Self {

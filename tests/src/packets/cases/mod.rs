@@ -1,0 +1,39 @@
+//! The cases, by what they are about.
+
+mod checksums;
+mod classify;
+mod errors;
+mod fragments;
+mod lengths;
+mod lifetime;
+mod link;
+mod masquerade;
+mod refusals;
+mod room;
+mod schedule;
+mod source_nat;
+mod states;
+
+use super::case::Case;
+
+/// All cases.
+pub fn all() -> Vec<Case> {
+    [
+        link::cases,
+        lengths::cases,
+        masquerade::cases,
+        checksums::cases,
+        source_nat::cases,
+        classify::cases,
+        schedule::cases,
+        states::cases,
+        lifetime::cases,
+        fragments::cases,
+        errors::cases,
+        refusals::cases,
+        room::cases,
+    ]
+    .iter()
+    .flat_map(|cases| cases())
+    .collect()
+}
