@@ -71,6 +71,15 @@ pub struct Header<A> {
     pub total: u32,
 }
 
+impl<A> Header<A> {
+    /// Whether the packet has `bytes` bytes behind this header, which stands at `l3`. What follows a packet's end in its
+    /// frame is padding.
+    #[inline(always)]
+    pub const fn carries(&self, l3: u32, bytes: u32) -> bool {
+        self.total == 0 || self.l4 + bytes <= l3 + self.total
+    }
+}
+
 /// IPv4 (RFC 791).
 #[derive(Clone, Copy, Debug)]
 pub struct Ipv4;
@@ -124,8 +133,12 @@ impl Family for Ipv4 {
         } else {
             Fragment::Later
         };
-        // A length of zero is a GSO packet beyond 64 KiB (BIG TCP).
-        if total != 0 && (total < length || !quoted && l3 + total > packet.arrival().length) {
+        if total == 0 {
+            // A GSO packet beyond 64 KiB (BIG TCP).
+            if !quoted && packet.segment_size() == 0 {
+                return None;
+            }
+        } else if total < length || !quoted && l3 + total > packet.arrival().length {
             return None;
         }
         Some(Header {

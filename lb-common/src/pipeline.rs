@@ -11,7 +11,7 @@ use crate::{
         claim,
         find::{self, Found, Known},
         state::{self, Event},
-        track,
+        track::{self, Tracked},
     },
     emit::{self, Kind, Way},
     family::{Family, Fragment, Header, Ipv4},
@@ -102,8 +102,10 @@ fn follow<F: Family, P: Packet, T: Tables<F::Address>>(packet: &mut P, tables: &
     let Some(conn) = found.conn else {
         return UNKNOWN;
     };
-    if let Err(verdict) = track::track(tables, &segment.key, conn, found.word, segment.event) {
-        return verdict.word();
+    match track::track(tables, &segment.key, conn, found.word, segment.event) {
+        Tracked::Done => {}
+        Tracked::Busy => return Verdict::drop(Reason::Busy).word(),
+        Tracked::Gone => return UNKNOWN,
     }
     let Some(known) = Known::copy(conn, found.word) else {
         return Verdict::drop(Reason::Busy).word();
@@ -123,16 +125,16 @@ fn known<'t, A: Address, T: Tables<A>>(tables: &'t T, segment: &Segment<A>) -> F
         return found;
     }
     let flags = || tables.scope().map_or(0, |scope| scope.flags);
+    // The client uses a port again whose connection has ended: a new connection, scheduled anew.
+    let ended = matches!(found.word.state(), state::TIME_WAIT | state::CLOSE);
+    if ended && segment.event == Some(Event::Syn) && flags() & SCOPE_NO_REUSE == 0 {
+        return replace(tables, &segment.key, conn, found.word);
+    }
     let available = tables.server(conn.server.load()).is_some_and(|server| server.flags.load() & AVAILABLE != 0);
     if !available {
         if flags() & SCOPE_EXPIRE_REMOVED == 0 {
             return Found { conn: None, word: Word(0), ends: Some(Reason::ServerRemoved) };
         }
-        return replace(tables, &segment.key, conn, found.word);
-    }
-    // The client uses a port again whose connection has ended: a new connection, scheduled anew.
-    let ended = matches!(found.word.state(), state::TIME_WAIT | state::CLOSE);
-    if ended && segment.event == Some(Event::Syn) && flags() & SCOPE_NO_REUSE == 0 {
         return replace(tables, &segment.key, conn, found.word);
     }
     found

@@ -6,6 +6,7 @@ use crate::{
     abi::{Address, Be16, ConnKey, FragmentKey},
     conn::state::Event,
     family::{Fragment, Header},
+    link::L3,
     packet::Packet,
     tables::Tables,
     verdict::{Reason, Step, Verdict},
@@ -24,6 +25,10 @@ const TCP_FLAGS: u32 = 13;
 pub const TCP_CHECKSUM: u32 = 16;
 /// Offset of the checksum in a UDP header.
 pub const UDP_CHECKSUM: u32 = 6;
+/// Bytes of a TCP header without options.
+const TCP_LENGTH: u32 = 20;
+/// Bytes of a UDP header.
+const UDP_LENGTH: u32 = 8;
 
 /// A packet of TCP or UDP.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +79,9 @@ pub fn segment<A: Address, P: Packet, T: Tables<A>>(packet: &P, tables: &T, head
 #[inline(always)]
 fn ports_and_event<A: Address, P: Packet>(packet: &P, header: &Header<A>) -> Option<(Be16, Be16, Option<Event>)> {
     let l4 = header.l4;
+    if !header.carries(L3, if header.protocol == TCP { TCP_LENGTH } else { UDP_LENGTH }) {
+        return None;
+    }
     let event = if header.protocol == TCP {
         // The checksum is the last word that is written.
         packet.u16(l4 + TCP_CHECKSUM)?;

@@ -283,6 +283,10 @@ impl Daemon {
                 .with_context(|| format!("cannot read {}", folder.display()))?
             {
                 let path = entry?.path();
+                // The kernel's own, in every BPF file system (CONFIG_BPF_PRELOAD).
+                if path.extension().is_some_and(|extension| extension == "debug") {
+                    continue;
+                }
                 pins.push(
                     path.strip_prefix(&root)
                         .unwrap_or(&path)

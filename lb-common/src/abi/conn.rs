@@ -6,6 +6,7 @@
 //! through, so a reader checks the generation again after copying.
 
 use super::{Address, Be16, Shared, Tick};
+use crate::checksum::{add, delta};
 
 /// What identifies the packets of one direction. 16 bytes for IPv4, 40 for IPv6.
 #[repr(C)]
@@ -70,6 +71,19 @@ impl<A: Address> Tuple<A> {
     #[must_use]
     pub fn reversed(&self) -> Self {
         Self { src: self.dst, dst: self.src, sport: self.dport, dport: self.sport }
+    }
+
+    /// The checksum delta of turning these addresses into those of `to`.
+    #[inline(always)]
+    pub fn addresses_delta(&self, to: &Self) -> u16 {
+        let (source, destination) = (delta(self.src.sum(), to.src.sum()), delta(self.dst.sum(), to.dst.sum()));
+        add(source, destination)
+    }
+
+    /// The checksum delta of turning these ports into those of `to`.
+    #[inline(always)]
+    pub fn ports_delta(&self, to: &Self) -> u16 {
+        add(delta(self.sport.raw(), to.sport.raw()), delta(self.dport.raw(), to.dport.raw()))
     }
 
     /// The key of packets with this tuple.

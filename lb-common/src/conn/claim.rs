@@ -1,11 +1,17 @@
-//! Taking a connection apart. Whoever swaps [`DEAD`] into a word owns both entries; nobody else deletes them.
+//! Taking a connection apart. Whoever swaps [`DEAD`] into the forward entry's word owns the connection.
+//!
+//! Each entry is claimed in its own word by whoever deletes it: one who still looks at it, deleted or not, then sees the
+//! claim and leaves its key alone, which may be another connection's by now.
 
 use crate::{
-    abi::{Address, COUNTED, Conn, ConnKey, DEAD, REPLY, Word},
+    abi::{Address, COUNTED, Conn, ConnKey, DEAD, Word},
     tables::Tables,
 };
 
-/// Claims a connection by its forward entry, which still says `word`. `false`: somebody else was faster, or a packet came.
+/// How often an entry is claimed again because packets changed its word meanwhile: few can be under way.
+const TRIES: u32 = 4;
+
+/// Claims an entry that still says `word`. `false`: somebody else was faster, or a packet came.
 #[inline(always)]
 pub fn claim<A: Address, T: Tables<A>>(tables: &T, conn: &Conn<A>, word: Word) -> bool {
     !word.has(DEAD) && tables.swap(&conn.word, word.0, word.with(DEAD).0).is_ok()
@@ -18,12 +24,7 @@ pub fn claim<A: Address, T: Tables<A>>(tables: &T, conn: &Conn<A>, word: Word) -
 #[inline(never)]
 pub fn bury<A: Address, T: Tables<A>>(tables: &T, key: &ConnKey<A>, conn: &Conn<A>, word: Word) {
     let reply_key = conn.to().reversed().key(key.scope_protocol);
-    if let Some(reply) = tables.conn(&reply_key) {
-        let reply_word = Word(reply.word.load());
-        if reply_word.has(REPLY) && reply_word.generation() == word.generation() {
-            tables.delete_conn(&reply_key);
-        }
-    }
+    discard(tables, &reply_key, word.generation());
     if let Some(server) = tables.server(conn.server.load()) {
         tables.add(&server.total, u32::MAX);
         if word.has(COUNTED) {
@@ -31,6 +32,26 @@ pub fn bury<A: Address, T: Tables<A>>(tables: &T, key: &ConnKey<A>, conn: &Conn<
         }
     }
     tables.delete_conn(key);
+}
+
+/// Deletes an entry if it is of the connection with this generation and nobody else does.
+#[inline(always)]
+pub fn discard<A: Address, T: Tables<A>>(tables: &T, key: &ConnKey<A>, generation: u16) {
+    let Some(conn) = tables.conn(key) else {
+        return;
+    };
+    let mut tries = 0;
+    while tries < TRIES {
+        tries += 1;
+        let word = Word(conn.word.load());
+        if word.has(DEAD) || word.generation() != generation {
+            return;
+        }
+        if claim(tables, conn, word) {
+            tables.delete_conn(key);
+            return;
+        }
+    }
 }
 
 /// Deletes a reply entry whose forward entry does not exist, once its own deadline has passed: what is left of a

@@ -1,12 +1,12 @@
 //! Making a connection: a real server, a slot, both entries, and only then the scheduler's cursor.
 
-use super::{find, ring, state};
+use super::{claim, find, ring, state};
 use crate::{
     abi::{
         Address, Be16, Conn, ConnKey, HOP_FORWARD, HOP_LOCAL, HOP_ON_LINK, Hop, REPLY, SOURCE_NAT, Service, Shared,
         Tick, Tuple, Word,
     },
-    checksum, schedule,
+    schedule,
     tables::{InsertError, Ring, Tables, Traffic, Turn},
     transport,
 };
@@ -99,18 +99,28 @@ impl<A: Address, T: Tables<A>> Turn<T> for Attempt<'_, A> {
             return false;
         }
         let scratch = self.scratch;
-        if !schedule::commit(tables, self.service, &pick) {
-            tables.delete_conn(&scratch.forward_key.load());
-            tables.delete_conn(&scratch.reply_key.load());
+        if !schedule::commit(tables, self.service, &pick) && take_back(tables, scratch) {
             self.outcome = Outcome::Busy;
             return true;
-        }
-        if let Some(server) = tables.server(pick.server) {
-            tables.add(&server.total, 1);
         }
         tables.count_server(pick.server, Traffic::Connection, scratch.bytes.load());
         false
     }
+}
+
+/// Takes a connection apart that was just made. `false`: it stays, for another processor's packet follows it already.
+#[inline(always)]
+fn take_back<A: Address, T: Tables<A>>(tables: &T, scratch: &Scratch<A>) -> bool {
+    let key = scratch.forward_key.load();
+    let word = Word(scratch.entry.word.load());
+    let Some(conn) = tables.conn(&key) else {
+        return true;
+    };
+    let claimed = claim::claim(tables, conn, word);
+    if claimed {
+        claim::bury(tables, &key, conn, word);
+    }
+    claimed
 }
 
 /// Inserts both entries, the reply's first.
@@ -166,10 +176,13 @@ fn insert<A: Address, T: Tables<A>>(
     entry.word.store(fresh(0));
     entry.hop.store(to_server);
     fill(entry, &key.tuple(), &to);
+    // Counted before anyone can find it and take it apart.
+    tables.add(&server.total, 1);
     match tables.insert_conn(&key, entry) {
         Ok(()) => Outcome::Made,
         Err(error) => {
-            tables.delete_conn(&reply_key);
+            tables.add(&server.total, u32::MAX);
+            claim::discard(tables, &reply_key, ticket as u16);
             if error == InsertError::Exists { Outcome::Exists } else { Outcome::TableFull }
         }
     }
@@ -182,14 +195,8 @@ fn fill<A: Address>(entry: &Conn<A>, from: &Tuple<A>, to: &Tuple<A>) {
     entry.dst.store(to.dst);
     entry.sport.store(to.sport);
     entry.dport.store(to.dport);
-    entry.addresses_delta.store(checksum::add(
-        checksum::delta(from.src.sum(), to.src.sum()),
-        checksum::delta(from.dst.sum(), to.dst.sum()),
-    ));
-    entry.ports_delta.store(checksum::add(
-        checksum::delta(from.sport.raw(), to.sport.raw()),
-        checksum::delta(from.dport.raw(), to.dport.raw()),
-    ));
+    entry.addresses_delta.store(from.addresses_delta(to));
+    entry.ports_delta.store(from.ports_delta(to));
 }
 
 /// One attempt at a source port.

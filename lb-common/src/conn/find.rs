@@ -78,7 +78,7 @@ pub fn find<'t, A: Address, T: Tables<A>>(tables: &'t T, key: &ConnKey<A>) -> Fo
             return Found { conn: None, word: Word(0), ends: None };
         };
         let word = Word(conn.word.load());
-        if word.has(DEAD) {
+        if word.has(DEAD) || !belongs(conn, key) {
             continue;
         }
         if !word.expired(tables.now()) {
@@ -91,6 +91,14 @@ pub fn find<'t, A: Address, T: Tables<A>>(tables: &'t T, key: &ConnKey<A>) -> Fo
         }
     }
     Found { conn: None, word: Word(0), ends: Some(Reason::Busy) }
+}
+
+/// Whether an entry that was found by this key is still the key's: between the look-up and the first look at it its
+/// memory may have become another connection's. Key and rewritten tuple differ by the two deltas.
+#[inline(always)]
+fn belongs<A: Address>(conn: &Conn<A>, key: &ConnKey<A>) -> bool {
+    let (from, to) = (key.tuple(), conn.to());
+    from.addresses_delta(&to) == conn.addresses_delta.load() && from.ports_delta(&to) == conn.ports_delta.load()
 }
 
 enum Expired {

@@ -8,7 +8,7 @@
 use super::claim;
 use crate::{
     abi::{ASSURED, Address, ConnKey, DEAD, REPLY, Word},
-    tables::{Ring, Tables},
+    tables::{Ring, Tables, Turn},
 };
 
 /// Slots looked at before a ring counts as full. With nine of ten slots taken by live connections, one try in 5 fails
@@ -18,21 +18,36 @@ const PROBES: u32 = 16;
 /// Takes a slot for the connection with this forward key; `None`: the ring is full of live, answered connections.
 #[inline(never)]
 pub fn take<A: Address, T: Tables<A>>(tables: &T, ring: Ring, key: &ConnKey<A>) -> Option<u32> {
-    let mut probes = 0;
     // A half-open connection never keeps its slot: the first one serves.
     let most = if matches!(ring, Ring::HalfOpen) { 1 } else { PROBES };
-    while probes < most {
-        probes += 1;
-        let ticket = tables.ticket(ring);
-        let index = ticket & tables.slots(ring).wrapping_sub(1);
-        let slot = tables.slot(ring, index)?;
+    let mut probe = Probe { ring, key, ticket: None };
+    tables.repeat(most, &mut probe);
+    probe.ticket
+}
+
+/// One look at a slot.
+struct Probe<'k, A> {
+    ring: Ring,
+    key: &'k ConnKey<A>,
+    ticket: Option<u32>,
+}
+
+impl<A: Address, T: Tables<A>> Turn<T> for Probe<'_, A> {
+    #[inline(always)]
+    fn turn(&mut self, tables: &T) -> bool {
+        let ticket = tables.ticket(self.ring);
+        let index = ticket & tables.slots(self.ring).wrapping_sub(1);
+        let Some(slot) = tables.slot(self.ring, index) else {
+            return false;
+        };
         let previous = slot.load();
-        if vacate(tables, ring, index, &previous) {
-            slot.store(*key);
-            return Some(ticket);
+        if vacate(tables, self.ring, index, &previous) {
+            slot.store(*self.key);
+            self.ticket = Some(ticket);
+            return false;
         }
+        true
     }
-    None
 }
 
 /// Makes the connection that a slot names give way. `false`: it is alive and stays.

@@ -5,18 +5,28 @@
 //! forward entry at once.
 
 use super::{
-    ring,
+    claim, ring,
     state::{self, Direction, Event, State},
 };
 use crate::{
     abi::{ASSURED, Address, COUNTED, Conn, ConnKey, DEAD, REPLY, Scope, Tick, Word},
     tables::{Ring, Tables},
     transport,
-    verdict::{Reason, Step, Verdict},
 };
 
 /// How often a transition is tried again when another processor changed the word meanwhile.
-const TRIES: u32 = 4;
+const TRIES: u32 = 2;
+
+/// What recording a packet gave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tracked {
+    /// It is recorded, or need not be.
+    Done,
+    /// Other processors changed the connection each time.
+    Busy,
+    /// The connection had expired, as its other entry knew; it is taken apart.
+    Gone,
+}
 
 /// Records a packet of a known connection; `event` is TCP's, or `None` for UDP and later fragments.
 #[inline(always)]
@@ -26,7 +36,7 @@ pub fn track<A: Address, T: Tables<A>>(
     conn: &Conn<A>,
     word: Word,
     event: Option<Event>,
-) -> Step<()> {
+) -> Tracked {
     let now = tables.now();
     let due = now.since(Tick(conn.seen.load())) >= Tick::SECOND as i32;
     let settled = match (word.state(), event) {
@@ -34,43 +44,41 @@ pub fn track<A: Address, T: Tables<A>>(
         _ => false,
     };
     if settled && !due {
-        return Ok(());
+        return Tracked::Done;
     }
-    if !word.has(REPLY) {
-        advance(tables, key, conn, word, event, Direction::Input).ok_or(BUSY)?;
-        conn.seen.store(now.0);
-        return Ok(());
+    // The forward entry decides: this one, or the one that this one answers.
+    let is_reply = word.has(REPLY);
+    let (mut forward_key, mut forward, mut authority) = (*key, conn, word);
+    if is_reply {
+        forward_key = conn.to().reversed().key(key.scope_protocol);
+        let Some(other) = tables.conn(&forward_key) else {
+            // Being made or being taken apart: this packet is still rewritten as the entry says.
+            return Tracked::Done;
+        };
+        forward = other;
+        authority = Word(other.word.load());
+        if authority.generation() != word.generation() || authority.has(REPLY) {
+            return Tracked::Done;
+        }
+        if authority.expired(now) {
+            // The copy's deadline was later: the connection has since gone to a state with a shorter life.
+            if claim::claim(tables, forward, authority) {
+                claim::bury(tables, &forward_key, forward, authority);
+            }
+            return Tracked::Gone;
+        }
     }
-    let forward_key = conn.to().reversed().key(key.scope_protocol);
-    let Some(forward) = tables.conn(&forward_key) else {
-        // Being made or being taken apart: this packet is still rewritten as the entry says.
-        return Ok(());
-    };
-    let authority = Word(forward.word.load());
-    if authority.generation() != word.generation() || authority.has(REPLY) {
-        return Ok(());
+    let direction = if is_reply { Direction::Output } else { Direction::Input };
+    let next = advance(tables, &forward_key, forward, authority, Seen::new(event, direction));
+    if next == 0 {
+        return Tracked::Busy;
     }
-    let next = advance(tables, &forward_key, forward, authority, event, Direction::Output).ok_or(BUSY)?;
     conn.seen.store(now.0);
-    // The copy: lost if the entry changed meanwhile, and then made again with a later packet.
-    let _ = tables.swap(&conn.word, word.0, next.with(REPLY).0);
-    Ok(())
-}
-
-const BUSY: Verdict = Verdict::drop(Reason::Busy);
-
-/// Moves a forward entry's word on; gives the new one, or `None` if other processors were faster each time.
-#[inline(always)]
-fn advance<A: Address, T: Tables<A>>(
-    tables: &T,
-    key: &ConnKey<A>,
-    conn: &Conn<A>,
-    word: Word,
-    event: Option<Event>,
-    direction: Direction,
-) -> Option<Word> {
-    let word = Word(advance_word(tables, key, conn, word, Seen::new(event, direction)));
-    if word.0 == 0 { None } else { Some(word) }
+    if is_reply {
+        // The copy: lost if the entry changed meanwhile, and then made again with a later packet.
+        let _ = tables.swap(&conn.word, word.0, Word(next).with(REPLY).0);
+    }
+    Tracked::Done
 }
 
 /// An event and a direction in one byte: a function of its own takes five arguments at most.
@@ -78,57 +86,34 @@ fn advance<A: Address, T: Tables<A>>(
 struct Seen(u8);
 
 impl Seen {
+    /// In place of an event: there is none.
+    const NO_EVENT: u8 = 7;
+
     #[inline(always)]
     const fn new(event: Option<Event>, direction: Direction) -> Self {
         let event = match event {
-            None => 0,
-            Some(Event::Rst) => 1,
-            Some(Event::Syn) => 2,
-            Some(Event::Fin) => 3,
-            Some(Event::Ack) => 4,
-            Some(Event::Nothing) => 5,
+            Some(event) => event as u8,
+            None => Self::NO_EVENT,
         };
-        let direction = match direction {
-            Direction::Input => 0,
-            Direction::Output => 8,
-            Direction::InputOnly => 16,
-        };
-        Self(event | direction)
+        Self(event | (direction as u8) << 3)
+    }
+
+    /// The state after it.
+    #[inline(always)]
+    const fn after(self, state: State) -> State {
+        if self.0 & 7 == Self::NO_EVENT { state } else { state::after(self.0, state) }
     }
 
     #[inline(always)]
-    const fn event(self) -> Option<Event> {
-        match self.0 & 7 {
-            1 => Some(Event::Rst),
-            2 => Some(Event::Syn),
-            3 => Some(Event::Fin),
-            4 => Some(Event::Ack),
-            5 => Some(Event::Nothing),
-            _ => None,
-        }
-    }
-
-    #[inline(always)]
-    const fn direction(self) -> Direction {
-        match self.0 & 24 {
-            0 => Direction::Input,
-            8 => Direction::Output,
-            _ => Direction::InputOnly,
-        }
+    const fn is_reply(self) -> bool {
+        self.0 >> 3 == Direction::Output as u8
     }
 }
 
-/// [`advance`], with 0 (no word has generation, state and flags of zero and a deadline of zero) for `None`: a function of
-/// its own, because its stack is.
+/// Moves a forward entry's word on; gives the new one, or 0 (no word of a living connection is: its deadline is not) if
+/// other processors were faster each time. A function of its own, because its stack is.
 #[inline(never)]
-fn advance_word<A: Address, T: Tables<A>>(
-    tables: &T,
-    key: &ConnKey<A>,
-    conn: &Conn<A>,
-    word: Word,
-    seen: Seen,
-) -> u64 {
-    let (event, direction) = (seen.event(), seen.direction());
+fn advance<A: Address, T: Tables<A>>(tables: &T, key: &ConnKey<A>, conn: &Conn<A>, word: Word, seen: Seen) -> u64 {
     let generation = word.generation();
     let mut word = word;
     let mut tries = 0;
@@ -137,7 +122,7 @@ fn advance_word<A: Address, T: Tables<A>>(
         if word.has(DEAD) || word.generation() != generation {
             break;
         }
-        let next = successor(tables, key, conn, word, event, direction);
+        let next = successor(tables, key, conn, word, seen);
         match tables.swap(&conn.word, word.0, next.0) {
             Ok(()) => {
                 settle(tables, key, conn, word, next);
@@ -151,19 +136,9 @@ fn advance_word<A: Address, T: Tables<A>>(
 
 /// The word after this packet.
 #[inline(always)]
-fn successor<A: Address, T: Tables<A>>(
-    tables: &T,
-    key: &ConnKey<A>,
-    conn: &Conn<A>,
-    word: Word,
-    event: Option<Event>,
-    direction: Direction,
-) -> Word {
-    let state = match event {
-        Some(event) => state::next(direction, event, word.state()),
-        None => word.state(),
-    };
-    let assured = if matches!(direction, Direction::Output) { ASSURED } else { word.flags() & ASSURED };
+fn successor<A: Address, T: Tables<A>>(tables: &T, key: &ConnKey<A>, conn: &Conn<A>, word: Word, seen: Seen) -> Word {
+    let state = seen.after(word.state());
+    let assured = if seen.is_reply() { ASSURED } else { word.flags() & ASSURED };
     let counted = if key.protocol() == transport::TCP && state::active(state) { COUNTED } else { 0 };
     let deadline = tables.now().plus(timeout(tables, conn.server.load(), state));
     Word::new(deadline, word.generation(), state, assured | counted)

@@ -42,6 +42,9 @@ fn decide<P: Packet, T: Tables<V4>>(packet: &mut P, tables: &T, header: &Header<
     let Some(kind) = packet.u8(header.l4) else {
         return Err(Verdict::pass(Reason::Malformed));
     };
+    if !header.carries(L3, LENGTH) {
+        return Err(Verdict::pass(Reason::Malformed));
+    }
     // The three errors that IPVS follows; "parameter problem" is not among them (ip_vs_in_icmp).
     match kind {
         ECHO => echo::answer(packet, tables, header),

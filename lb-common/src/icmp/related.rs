@@ -35,6 +35,10 @@ pub(super) fn follow<P: Packet, T: Tables<V4>>(packet: &mut P, tables: &T, heade
         return Err(unrelated);
     }
     let malformed = Verdict::pass(Reason::Malformed);
+    // At least the ports are quoted.
+    if !header.carries(L3, inner.l4 + 4 - header.l4) {
+        return Err(malformed);
+    }
     let sport = packet.u16(inner.l4).ok_or(malformed)?;
     let dport = packet.u16(inner.l4 + 2).ok_or(malformed)?;
     let quoted = Tuple { src: inner.src, dst: inner.dst, sport, dport };

@@ -17,7 +17,7 @@ pub(super) async fn down(context: &Context, args: &DownArgs) -> Result<(), CliEr
     match Client::connect(&context.socket(), &[]).await {
         Ok(mut client) => client.command(Method::POST, "/v1/down").await?,
         Err(ClientError::NoDaemon(_)) => {
-            return Ok(down_without_daemon(&context.run_dir, &args.bpffs.bpffs)?);
+            return Ok(down_without_daemon(&context.run_dir, &args.bpffs.bpffs).await?);
         }
         Err(error) => return Err(error.into()),
     }

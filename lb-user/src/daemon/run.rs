@@ -12,17 +12,17 @@ use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::engine::{Engine, Message, StartError};
 use super::journal::{JournalError, Store};
 use super::networks::Watchers;
 use super::notify::notify;
-use super::{ApplyScope, Failure, Handle, Request};
+use super::{ApplyScope, Failure, Handle, Request, find};
 use crate::api::server;
 use crate::config::{Config, ConfigError};
 use crate::datapath::{self, DatapathError};
-use crate::net::{NetError, NetNs};
+use crate::net::{NeighbourKeeper, NetError, NetNs};
 
 /// The name of the socket in the run directory.
 pub const SOCKET: &str = "bpvs.sock";
@@ -268,11 +268,11 @@ async fn apply(handle: &Handle, config: Config) -> Result<(), RunError> {
         .map_err(RunError::Apply)
 }
 
-/// Removes what daemons before left, when none runs.
+/// Removes what daemons before left, when none runs. Must be called inside a tokio runtime.
 ///
 /// # Errors
 /// One does run, or the system refuses.
-pub fn down_without_daemon(run_dir: &Path, bpffs: &Path) -> Result<(), RunError> {
+pub async fn down_without_daemon(run_dir: &Path, bpffs: &Path) -> Result<(), RunError> {
     let held = if run_dir.exists() {
         Some(RunDir::take(run_dir)?)
     } else {
@@ -280,11 +280,29 @@ pub fn down_without_daemon(run_dir: &Path, bpffs: &Path) -> Result<(), RunError>
     };
     datapath::remove_all(bpffs)?;
     if held.is_some() {
-        Store::new(run_dir).remove()?;
+        let store = Store::new(run_dir);
+        // One that cannot be read goes, too.
+        let journal = store.load().unwrap_or_default();
+        let scopes = journal.scopes.iter().map(|(id, scope)| (*id, &scope.netns));
+        for netns in find::find(scopes).into_values() {
+            if let Err(error) = give_up_neighbours(&netns).await {
+                debug!("neighbours of {netns} could not be given up: {error}");
+            }
+        }
+        store.remove()?;
         // Left by a daemon that was killed. It may not be there.
         let _ = fs::remove_file(run_dir.join(SOCKET));
     }
     Ok(())
+}
+
+/// Takes away the neighbours that a daemon had the kernel keep.
+async fn give_up_neighbours(netns: &NetNs) -> Result<(), NetError> {
+    NeighbourKeeper::open(netns)
+        .await?
+        .release()
+        .await
+        .map(drop)
 }
 
 fn system(what: &'static str) -> impl Fn(io::Error) -> RunError {

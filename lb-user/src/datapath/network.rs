@@ -20,7 +20,7 @@ use crate::model::ScopeId;
 use crate::net::{self, HopId, HopKind, Network};
 
 /// How long the Ethernet addresses of a hop may be trusted without the daemon.
-const LEASE: u32 = Tick::from_secs(10).0;
+const LEASE: u32 = Tick::from_secs(4).0;
 /// How long a hop that has gone, or that an earlier daemon wrote, is kept for connections that have not seen a packet
 /// since. They look their route up again with the next one.
 const GRACE: Duration = Duration::from_secs(60);

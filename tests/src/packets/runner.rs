@@ -218,17 +218,17 @@ fn hex(bytes: &[u8]) -> String {
 fn counted(packet: &Bytes, seen: &Seen, before: &[Counts], after: &[Counts]) -> Result<(), String> {
     let word = |at: usize| packet.data.get(at..at + 2).map_or(0, |it| u64::from(it[0]) << 8 | u64::from(it[1]));
     let length = match word(14 + 2) {
-        0 => packet.data.len() as u64 - 14,
+        0 => (packet.data.len() as u64).saturating_sub(14),
         total => total,
     };
     let mut moved = ServerStats::default();
     for (before, after) in before.iter().zip(after) {
         let (before, after) = (&before.stats, &after.stats);
-        moved.conns += after.conns - before.conns;
-        moved.in_packets += after.in_packets - before.in_packets;
-        moved.out_packets += after.out_packets - before.out_packets;
-        moved.in_bytes += after.in_bytes - before.in_bytes;
-        moved.out_bytes += after.out_bytes - before.out_bytes;
+        moved.conns = moved.conns.wrapping_add(after.conns.wrapping_sub(before.conns));
+        moved.in_packets = moved.in_packets.wrapping_add(after.in_packets.wrapping_sub(before.in_packets));
+        moved.out_packets = moved.out_packets.wrapping_add(after.out_packets.wrapping_sub(before.out_packets));
+        moved.in_bytes = moved.in_bytes.wrapping_add(after.in_bytes.wrapping_sub(before.in_bytes));
+        moved.out_bytes = moved.out_bytes.wrapping_add(after.out_bytes.wrapping_sub(before.out_bytes));
     }
     let inwards = ServerStats { in_packets: 1, in_bytes: length, ..ServerStats::default() };
     let outwards = ServerStats { out_packets: 1, out_bytes: length, ..ServerStats::default() };

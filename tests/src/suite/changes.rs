@@ -178,7 +178,7 @@ fn mistakes(context: &Context) -> Result<()> {
     let setup = Setup::usual(context, 2)?;
     let before = setup.bpvs("list --json")?;
     for (command, word) in [
-        ("service add tcp:10.0.0.100:80", "exists"),
+        ("service add tcp:10.0.0.100:80", "there already"),
         ("service add tcp:10.0.0.100:99999", "99999"),
         ("service add tcp:10.0.0.300:80", "10.0.0.300"),
         (

@@ -187,13 +187,20 @@ fn until_none(setup: &Setup, at_most: Duration) -> Result<Duration> {
         );
         std::thread::sleep(Duration::from_millis(100));
     }
-    for service in listing(setup)?["services"].as_array().into_iter().flatten() {
-        let left = over_servers(service, |server| {
-            Some(server["active"].as_u64()? + server["inactive"].as_u64()?)
-        });
-        same("connections counted when there is none", &left, &0)?;
+    let gone = start.elapsed();
+    // The counts may lag an expiry by two seconds.
+    let counted = || -> Result<u64> {
+        let listing = listing(setup)?;
+        let services = listing["services"].as_array().into_iter().flatten();
+        Ok(services
+            .map(|service| over_servers(service, |server| Some(server["active"].as_u64()? + server["inactive"].as_u64()?)))
+            .sum())
+    };
+    while counted()? != 0 && start.elapsed() < gone + Duration::from_secs(2) {
+        std::thread::sleep(Duration::from_millis(100));
     }
-    Ok(start.elapsed())
+    same("connections counted when there is none", &counted()?, &0)?;
+    Ok(gone)
 }
 
 const SHORT_TIMEOUTS: &str =

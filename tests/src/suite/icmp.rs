@@ -195,9 +195,16 @@ fn from_server(context: &Context) -> Result<()> {
     ensure_about(&message, at(UDP), None)
 }
 
+/// Makes an interface of the director carry less, and gives the daemon time to hear of it.
+fn set_mtu(setup: &Setup, interface: &str) -> Result<()> {
+    setup.net.director.ip(&format!("link set {interface} mtu 1300"))?;
+    std::thread::sleep(Duration::from_millis(300));
+    Ok(())
+}
+
 fn mtu_to_server(context: &Context) -> Result<()> {
     let setup = Setup::usual(context, 2)?;
-    setup.net.director.ip("link set br0 mtu 1300")?;
+    set_mtu(&setup, "br0")?;
     let listener = Listener::open(&setup.net.client)?;
     client::upload(&setup.net.client, at(WEB), 8 << 20)?;
     client::upload(&setup.net.client, at(WEB), 8 << 20)?;
@@ -212,7 +219,7 @@ fn mtu_to_server(context: &Context) -> Result<()> {
 
 fn mtu_to_client(context: &Context) -> Result<()> {
     let setup = Setup::usual(context, 2)?;
-    setup.net.director.ip("link set eth0 mtu 1300")?;
+    set_mtu(&setup, "eth0")?;
     // The server learns it: it sees its own packet inside, and not the one that was rewritten.
     let listener = Listener::open(&setup.net.servers[1])?;
     client::download(&setup.net.client, at(WEB), 8 << 20)?;
@@ -231,7 +238,7 @@ fn mtu_to_client(context: &Context) -> Result<()> {
 
 fn mtu_udp(context: &Context) -> Result<()> {
     let setup = Setup::usual(context, 1)?;
-    setup.net.director.ip("link set br0 mtu 1300")?;
+    set_mtu(&setup, "br0")?;
     // The first is refused with the right MTU (the kernel sets "do not fragment"), and the sender
     // then makes fragments.
     let first = datagram(&setup.net.client, at(UDP), 1400)?;

@@ -357,7 +357,11 @@ fn changed_while_dead(context: &Context) -> Result<()> {
     setup.net.recreate_server(&setup.lab, 1)?;
     // What the daemon knew about the server's link no longer holds; the kernel's own knowledge has
     // to do.
-    client::turns(&setup.net.client, at(WEB), 4).context("without the daemon")?;
+    // First the daemon's lease on the old Ethernet address runs out, then the kernel notices that nobody has it.
+    let deadline = Instant::now() + Duration::from_secs(25);
+    while let Err(error) = client::turns(&setup.net.client, at(WEB), 4) {
+        ensure!(Instant::now() < deadline, "without the daemon: {error:#}");
+    }
     let other = setup.net.add_client(&setup.lab)?;
     setup.daemon.run()?;
     client::turns(&setup.net.client, at(WEB), 4)?;

@@ -206,6 +206,10 @@ fn quoted_length() -> Case {
     for length in 0..24 {
         let sent = error(BACK_MAC, &SERVERS[0], CLIENT.ip, (3, 1, [0; 4]), whole[..length].to_vec());
         case = case.packet(&sent, Expected::pass(Reason::Malformed));
+        // Nor is what follows in the frame a part of it; without the protocol's number it is about
+        // nothing.
+        let reason = if length == 0 || length > 9 { Reason::Malformed } else { Reason::IcmpUnrelated };
+        case = case.packet(&sent.with(|frame| frame.padding = 60), Expected::pass(reason));
     }
     named(case, "An error may quote as much as it likes, but not less than the ports")
 }
@@ -234,7 +238,7 @@ fn unknown() -> Case {
 fn in_fragments() -> Case {
     let (case, out) = established();
     let (sent, _) = complaint(&out, out.ip.bytes());
-    let parts = sent.ip.fragments(48);
+    let parts = sent.ip.fragments(40);
     let case = parts.iter().zip([Reason::IcmpUnrelated, Reason::OtherProtocol]).fold(case, |case, (part, reason)| {
         case.packet(&Frame { ip: part.clone(), ..sent.clone() }, Expected::pass(reason))
     });

@@ -102,7 +102,7 @@ fn padded() -> Case {
 /// The frame is long enough, but the packet in it is not: what follows its end is padding, no header.
 fn too_short_for_transport() -> Case {
     let kinds: [(u8, usize); 2] = [(6, 20), (17, 8)];
-    let mut case = Case::new("A packet that ends within its transport header is passed, however long its frame", World::single());
+    let mut case = Case::new("A packet that ends within its transport header is passed, however long its frame", World::single().answering(SERVICE));
     for (protocol, header) in kinds {
         for length in 0..header {
             let mut body = vec![0; length];
@@ -114,6 +114,12 @@ fn too_short_for_transport() -> Case {
                 *flags = flag::SYN;
             }
             let sent = asks(&CLIENT, Body::Raw(protocol, body)).with(|frame| frame.padding = 40);
+            case = case.packet(&sent, Expected::pass(Reason::Malformed));
+        }
+    }
+    for kind in [8, 3] {
+        for length in 0..8 {
+            let sent = asks(&CLIENT, Body::Raw(1, [kind; 8][..length].to_vec())).with(|frame| frame.padding = 40);
             case = case.packet(&sent, Expected::pass(Reason::Malformed));
         }
     }

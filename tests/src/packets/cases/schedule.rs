@@ -83,7 +83,9 @@ fn weighted() -> Case {
     let servers = [(SERVERS[0], SERVER_PORT, 1), (SERVERS[1], SERVER_PORT, 2), (SERVERS[2], SERVER_PORT, 4)];
     let world = World::empty().service(Service::usual(TCP).with(&servers).scheduled(SCHEDULER_WRR));
     let case = Case::new("Weighted round robin falls from the largest weight by their common divisor", world);
-    order(case, 0, &[2, 2, 2, 1, 2, 1, 0, 2, 2, 2, 1, 2, 1, 0])
+    // As the real servers were added the bar stood at 1, the first one's weight, where ip_vs_wrr leaves it.
+    let case = order(case, 0, &[2, 1, 0]);
+    order(case, 3, &[2, 2, 2, 1, 2, 1, 0, 2, 2, 2, 1, 2, 1, 0])
 }
 
 fn reweighted() -> Case {
