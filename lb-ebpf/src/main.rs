@@ -3,7 +3,10 @@
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics, asm_experimental_arch)]
-#![expect(internal_features, reason = "atomic read-modify-write is not in core::sync::atomic on this target")]
+#![expect(
+    internal_features,
+    reason = "atomic read-modify-write is not in core::sync::atomic on this target"
+)]
 
 mod maps;
 mod skb;

@@ -5,15 +5,20 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray},
 };
-use lb_common::{conn::create::Scratch, abi::{
-    AnswerKey, Conn, ConnKey, FragmentKey, FragmentPorts, Hop, Interface, InterfaceKey, MarkKey, MarkValue, RouteKey,
-    Scope, Server, ServerStats, Service, ServiceKey, SweepItem, V4,
-}};
+use lb_common::{
+    abi::{
+        AnswerKey, Conn, ConnKey, FragmentKey, FragmentPorts, Hop, Interface, InterfaceKey,
+        MarkKey, MarkValue, RouteKey, Scope, Server, ServerStats, Service, ServiceKey, SweepItem,
+        V4,
+    },
+    conn::create::Scratch,
+};
 
 #[map]
 pub static SCOPES: Array<Scope> = Array::with_max_entries(1, 0);
 #[map]
-pub static SERVICE_KEYS: HashMap<ServiceKey<V4>, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+pub static SERVICE_KEYS: HashMap<ServiceKey<V4>, u32> =
+    HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 #[map]
 pub static SERVICES: Array<Service> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
@@ -29,7 +34,8 @@ pub static ROUTES: LpmTrie<RouteKey<V4>, u32> = LpmTrie::with_max_entries(1, BPF
 #[map]
 pub static HOPS: Array<Hop> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-pub static INTERFACES: HashMap<InterfaceKey, Interface> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+pub static INTERFACES: HashMap<InterfaceKey, Interface> =
+    HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 #[map]
 pub static CONNS: HashMap<ConnKey<V4>, Conn<V4>> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 /// Both rings: the half-open one, then the assured one.
@@ -40,7 +46,8 @@ pub static RING: Array<ConnKey<V4>> = Array::with_max_entries(1, 0);
 pub static TICKETS: Array<u32> = Array::with_max_entries(2, 0);
 /// A fragment that is pushed out loses the rest of its packet, nothing else: the kernel's LRU serves here.
 #[map]
-pub static FRAGMENTS: LruHashMap<FragmentKey<V4>, FragmentPorts> = LruHashMap::with_max_entries(1, 0);
+pub static FRAGMENTS: LruHashMap<FragmentKey<V4>, FragmentPorts> =
+    LruHashMap::with_max_entries(1, 0);
 /// Packets and bytes by scope and reason.
 #[map]
 pub static REASONS: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(1, 0);

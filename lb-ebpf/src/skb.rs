@@ -8,7 +8,9 @@ use core::arch::asm;
 use aya_ebpf::{
     EbpfContext,
     bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
-    helpers::generated::{bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data},
+    helpers::generated::{
+        bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data,
+    },
     programs::TcContext,
 };
 use lb_common::{
@@ -56,7 +58,11 @@ impl<'c> Skb<'c> {
         let skb = Self { context, egress };
         let linear = skb.linear();
         if linear < USUAL || (linear < HEADERS && skb.has_long_headers()) {
-            let wanted = if context.len() < HEADERS { context.len() } else { HEADERS };
+            let wanted = if context.len() < HEADERS {
+                context.len()
+            } else {
+                HEADERS
+            };
             if linear < wanted {
                 // SAFETY: the context is the program's own. If it fails the packet counts as malformed.
                 unsafe { bpf_skb_pull_data(context.as_ptr().cast(), wanted) };
@@ -98,46 +104,66 @@ impl<'c> Skb<'c> {
         }
         let (data, end) = self.bounds();
         let pointer = data + u64::from(at);
-        if pointer + size > end { None } else { Some(pointer) }
+        if pointer + size > end {
+            None
+        } else {
+            Some(pointer)
+        }
     }
 }
 
 impl Packet for Skb<'_> {
     #[inline(always)]
     fn u8(&self, at: u32) -> Option<u8> {
-        self.pointer(at, 1).map(|pointer| load!("u8", pointer) as u8)
+        self.pointer(at, 1)
+            .map(|pointer| load!("u8", pointer) as u8)
     }
 
     #[inline(always)]
     fn u16(&self, at: u32) -> Option<Be16> {
-        self.pointer(at, 2).map(|pointer| Be16::from_raw(load!("u16", pointer) as u16))
+        self.pointer(at, 2)
+            .map(|pointer| Be16::from_raw(load!("u16", pointer) as u16))
     }
 
     #[inline(always)]
     fn u32(&self, at: u32) -> Option<Be32> {
-        self.pointer(at, 4).map(|pointer| Be32::from_raw(load!("u32", pointer) as u32))
+        self.pointer(at, 4)
+            .map(|pointer| Be32::from_raw(load!("u32", pointer) as u32))
     }
 
     #[inline(always)]
     fn set_u8(&mut self, at: u32, value: u8) -> Option<()> {
-        self.pointer(at, 1).map(|pointer| store!("u8", pointer, value))
+        self.pointer(at, 1)
+            .map(|pointer| store!("u8", pointer, value))
     }
 
     #[inline(always)]
     fn set_u16(&mut self, at: u32, value: Be16) -> Option<()> {
-        self.pointer(at, 2).map(|pointer| store!("u16", pointer, value.raw()))
+        self.pointer(at, 2)
+            .map(|pointer| store!("u16", pointer, value.raw()))
     }
 
     #[inline(always)]
     fn set_u32(&mut self, at: u32, value: Be32) -> Option<()> {
-        self.pointer(at, 4).map(|pointer| store!("u32", pointer, value.raw()))
+        self.pointer(at, 4)
+            .map(|pointer| store!("u32", pointer, value.raw()))
     }
 
     #[inline(always)]
-    fn update_checksum(&mut self, at: u32, addresses: u16, ports: u16, zero_is_none: bool) -> Option<()> {
+    fn update_checksum(
+        &mut self,
+        at: u32,
+        addresses: u16,
+        ports: u16,
+        zero_is_none: bool,
+    ) -> Option<()> {
         let context = self.context.as_ptr();
         // The size bits are zero: the helper takes a ready difference.
-        let mangled = if zero_is_none { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 };
+        let mangled = if zero_is_none {
+            u64::from(BPF_F_MARK_MANGLED_0)
+        } else {
+            0
+        };
         let flags = mangled | u64::from(BPF_F_PSEUDO_HDR);
         // SAFETY: the context is the program's own; the helper checks the offset.
         if unsafe { bpf_l4_csum_replace(context.cast(), at, 0, u64::from(addresses), flags) } != 0 {

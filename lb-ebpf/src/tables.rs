@@ -11,8 +11,8 @@ use aya_ebpf::{
 };
 use lb_common::{
     abi::{
-        AnswerKey, Be32, Conn, ConnKey, FragmentKey, FragmentPorts, Hop, Interface, InterfaceKey, MarkKey, MarkValue,
-        RouteKey, Scope, Server, Service, ServiceKey, Shared, Tick, V4,
+        AnswerKey, Be32, Conn, ConnKey, FragmentKey, FragmentPorts, Hop, Interface, InterfaceKey,
+        MarkKey, MarkValue, RouteKey, Scope, Server, Service, ServiceKey, Shared, Tick, V4,
     },
     conn::create::Scratch,
     tables::{InsertError, Ring, Tables, Traffic, Turn},
@@ -90,7 +90,13 @@ impl Tables<V4> for Maps {
 
     #[inline(always)]
     fn route(&self, destination: V4) -> u32 {
-        let key = Key::new(64, RouteKey { scope: Be32::new(self.scope_id()), address: destination });
+        let key = Key::new(
+            64,
+            RouteKey {
+                scope: Be32::new(self.scope_id()),
+                address: destination,
+            },
+        );
         maps::ROUTES.get(&key).copied().unwrap_or(0)
     }
 
@@ -101,7 +107,11 @@ impl Tables<V4> for Maps {
 
     #[inline(always)]
     fn interface(&self, ifindex: u32) -> Option<Interface> {
-        at(maps::INTERFACES.get_ptr(InterfaceKey { scope: self.scope_id(), ifindex })).copied()
+        at(maps::INTERFACES.get_ptr(InterfaceKey {
+            scope: self.scope_id(),
+            ifindex,
+        }))
+        .copied()
     }
 
     #[inline(always)]
@@ -157,7 +167,9 @@ impl Tables<V4> for Maps {
             Ring::HalfOpen => 0,
             Ring::Assured => constants::read(&constants::HALF_OPEN_SLOTS),
         };
-        at(maps::RING.get_ptr(first + index).map(|slot| slot.cast::<Shared<ConnKey<V4>>>()))
+        at(maps::RING
+            .get_ptr(first + index)
+            .map(|slot| slot.cast::<Shared<ConnKey<V4>>>()))
     }
 
     #[inline(always)]
@@ -175,7 +187,11 @@ impl Tables<V4> for Maps {
     fn swap(&self, word: &Shared<u64>, old: u64, new: u64) -> Result<(), u64> {
         // SAFETY: a field's pointer is valid and aligned.
         let (was, done) = unsafe {
-            atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(word.as_ptr(), old, new)
+            atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(
+                word.as_ptr(),
+                old,
+                new,
+            )
         };
         if done { Ok(()) } else { Err(was) }
     }
@@ -239,7 +255,12 @@ impl Tables<V4> for Maps {
         let callback = once::<B> as unsafe extern "C" fn(u64, *mut c_void) -> i64;
         // SAFETY: the callback gets the pointer that is passed here, to a value that outlives the call.
         unsafe {
-            bpf_loop(most, callback as *mut c_void, core::ptr::from_mut(turn).cast(), 0);
+            bpf_loop(
+                most,
+                callback as *mut c_void,
+                core::ptr::from_mut(turn).cast(),
+                0,
+            );
         }
     }
 }

@@ -15,8 +15,8 @@ use super::pins::{self, Direction, Pins};
 use super::programs::{self, Programs};
 use super::services::{self, Services};
 use super::{
-    Connection, Counters, Datapath, DatapathError, Options, ServerCounters, ServiceCounters, SweepReport, counters,
-    system,
+    Connection, Counters, Datapath, DatapathError, Options, ServerCounters, ServiceCounters,
+    SweepReport, counters, system,
 };
 use crate::control::Op;
 use crate::model::{ScopeId, Service, ServiceKey, Table};
@@ -61,7 +61,9 @@ impl Bpf {
     }
 
     fn check(&self, scope: ScopeId) -> Result<&Open, DatapathError> {
-        self.scopes.get(&scope).ok_or(DatapathError::NoSuchScope(scope))
+        self.scopes
+            .get(&scope)
+            .ok_or(DatapathError::NoSuchScope(scope))
     }
 
     /// The services of a scope, as the maps have them, with their indexes.
@@ -95,15 +97,26 @@ impl Bpf {
         let Some(open) = self.scopes.get_mut(&scope) else {
             return Err(DatapathError::NoSuchScope(scope));
         };
-        has.answers = self.networks.answer(&mut self.maps, scope, &answered, open.network.as_ref())?;
-        open.rules.write(&mut self.maps, scope, open.network.as_ref(), has)
+        has.answers =
+            self.networks
+                .answer(&mut self.maps, scope, &answered, open.network.as_ref())?;
+        open.rules
+            .write(&mut self.maps, scope, open.network.as_ref(), has)
     }
 
     /// Keeps what a server that goes has counted.
-    fn keep_counters(&mut self, scope: ScopeId, key: ServiceKey, server: Option<std::net::SocketAddr>) {
-        let Some((_, at)) = self.services.of(scope).find(|(there, _)| *there == key) else { return };
+    fn keep_counters(
+        &mut self,
+        scope: ScopeId,
+        key: ServiceKey,
+        server: Option<std::net::SocketAddr>,
+    ) {
+        let Some((_, at)) = self.services.of(scope).find(|(there, _)| *there == key) else {
+            return;
+        };
         for index in services::list(&self.maps, at) {
-            if server.is_none_or(|socket| services::read_server(&self.maps, index).socket() == socket)
+            if server
+                .is_none_or(|socket| services::read_server(&self.maps, index).socket() == socket)
                 && let Ok(counters) = counters::of_server(&self.maps, index)
             {
                 *self.gone.entry((scope, key)).or_default() += counters;
@@ -123,17 +136,26 @@ impl Datapath for Bpf {
             Op::EditService(service) => self.services.edit(&self.maps, scope, service)?,
             Op::RemoveService(key) => self.services.remove(&mut self.maps, scope, key)?,
             Op::AddServer { service, server } => {
-                return self.services.add_server(&mut self.maps, scope, service, server);
+                return self
+                    .services
+                    .add_server(&mut self.maps, scope, service, server);
             }
             Op::EditServer { service, server } => {
-                return self.services.edit_server(&self.maps, scope, service, server);
+                return self
+                    .services
+                    .edit_server(&self.maps, scope, service, server);
             }
             Op::RemoveServer { service, address } => {
                 self.keep_counters(scope, *service, Some(*address));
-                return self.services.remove_server(&self.maps, scope, service, *address);
+                return self
+                    .services
+                    .remove_server(&self.maps, scope, service, *address);
             }
             Op::SetMarkRules(rules) => {
-                let open = self.scopes.get_mut(&scope).ok_or(DatapathError::NoSuchScope(scope))?;
+                let open = self
+                    .scopes
+                    .get_mut(&scope)
+                    .ok_or(DatapathError::NoSuchScope(scope))?;
                 let before = std::mem::replace(&mut open.rules.rules, rules.clone());
                 return self.write_scope(scope).inspect_err(|_| {
                     if let Some(open) = self.scopes.get_mut(&scope) {
@@ -142,7 +164,10 @@ impl Datapath for Bpf {
                 });
             }
             Op::SetSettings(settings) => {
-                let open = self.scopes.get_mut(&scope).ok_or(DatapathError::NoSuchScope(scope))?;
+                let open = self
+                    .scopes
+                    .get_mut(&scope)
+                    .ok_or(DatapathError::NoSuchScope(scope))?;
                 open.rules.settings = *settings;
             }
         }
@@ -164,7 +189,11 @@ impl Datapath for Bpf {
         self.check(scope)?;
         let mut all = Vec::new();
         for (at, service) in self.read(scope) {
-            let mut total = self.gone.get(&(scope, service.key)).copied().unwrap_or_default();
+            let mut total = self
+                .gone
+                .get(&(scope, service.key))
+                .copied()
+                .unwrap_or_default();
             let mut servers = Vec::new();
             for index in services::list(&self.maps, at) {
                 let server = self.maps.servers.at(index);
@@ -178,7 +207,11 @@ impl Datapath for Bpf {
                     counters,
                 });
             }
-            all.push(ServiceCounters { key: service.key, counters: total, servers });
+            all.push(ServiceCounters {
+                key: service.key,
+                counters: total,
+                servers,
+            });
         }
         Ok(all)
     }
@@ -194,7 +227,11 @@ impl Datapath for Bpf {
             .collect()
     }
 
-    fn connections(&self, scope: ScopeId, visit: &mut dyn FnMut(Connection)) -> Result<(), DatapathError> {
+    fn connections(
+        &self,
+        scope: ScopeId,
+        visit: &mut dyn FnMut(Connection),
+    ) -> Result<(), DatapathError> {
         self.check(scope)?;
         connections::read(&self.maps, scope, visit)
     }
@@ -206,7 +243,14 @@ impl Datapath for Bpf {
         let rules = Rules::open(&self.maps, scope)?;
         self.networks.open(&self.maps, scope)?;
         let programs = Programs::open(&self.pins, &self.options, scope, self.maps.rings)?;
-        self.scopes.insert(scope, Open { programs, rules, network: None });
+        self.scopes.insert(
+            scope,
+            Open {
+                programs,
+                rules,
+                network: None,
+            },
+        );
         self.write_scope(scope)
     }
 
@@ -230,12 +274,26 @@ impl Datapath for Bpf {
         Ok(())
     }
 
-    fn attach(&mut self, scope: ScopeId, netns: BorrowedFd<'_>, interface: &Interface) -> Result<(), DatapathError> {
-        let open = self.scopes.get_mut(&scope).ok_or(DatapathError::NoSuchScope(scope))?;
-        open.programs.attach(&self.pins, scope, netns, interface.ifindex, &interface.name)
+    fn attach(
+        &mut self,
+        scope: ScopeId,
+        netns: BorrowedFd<'_>,
+        interface: &Interface,
+    ) -> Result<(), DatapathError> {
+        let open = self
+            .scopes
+            .get_mut(&scope)
+            .ok_or(DatapathError::NoSuchScope(scope))?;
+        open.programs
+            .attach(&self.pins, scope, netns, interface.ifindex, &interface.name)
     }
 
-    fn detach(&mut self, scope: ScopeId, netns: BorrowedFd<'_>, ifindex: u32) -> Result<(), DatapathError> {
+    fn detach(
+        &mut self,
+        scope: ScopeId,
+        netns: BorrowedFd<'_>,
+        ifindex: u32,
+    ) -> Result<(), DatapathError> {
         self.check(scope)?;
         Programs::detach(&self.pins, scope, netns, ifindex)
     }
@@ -259,7 +317,11 @@ impl Datapath for Bpf {
 
     fn attached(&self, scope: ScopeId) -> Result<Vec<u32>, DatapathError> {
         self.check(scope)?;
-        let links = |direction| self.pins.links(scope, direction).map_err(system("look for links".into()));
+        let links = |direction| {
+            self.pins
+                .links(scope, direction)
+                .map_err(system("look for links".into()))
+        };
         let mut attached = links(Direction::Ingress)?;
         attached.extend(links(Direction::Egress)?);
         attached.sort_unstable();
@@ -268,6 +330,8 @@ impl Datapath for Bpf {
     }
 
     fn scopes(&self) -> Result<Vec<ScopeId>, DatapathError> {
-        self.pins.scope_ids().map_err(system("look for scopes".into()))
+        self.pins
+            .scope_ids()
+            .map_err(system("look for scopes".into()))
     }
 }

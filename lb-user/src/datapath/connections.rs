@@ -39,20 +39,32 @@ fn walk(
     let mut entry = |key: &[u8], value: &[u8]| {
         let conn: Conn<V4> = sys::from_bytes(value);
         let word = Word(conn.word.load());
-        visit(&Entry { key: sys::from_bytes(key), conn, word });
+        visit(&Entry {
+            key: sys::from_bytes(key),
+            conn,
+            word,
+        });
     };
-    cursor.next(map.as_fd(), sizes.0, sizes.1, most, &mut entry).map_err(system("read the connections".into()))
+    cursor
+        .next(map.as_fd(), sizes.0, sizes.1, most, &mut entry)
+        .map_err(system("read the connections".into()))
 }
 
 /// Shows every connection of a scope once, by its forward entry.
-pub(super) fn read(maps: &Maps, scope: ScopeId, visit: &mut dyn FnMut(Connection)) -> Result<(), DatapathError> {
+pub(super) fn read(
+    maps: &Maps,
+    scope: ScopeId,
+    visit: &mut dyn FnMut(Connection),
+) -> Result<(), DatapathError> {
     let now = sys::now();
     let mut cursor = BatchCursor::default();
     let mut show = |entry: &Entry| {
         if entry.key.scope() != scope.get() || entry.word.has(REPLY) || entry.word.expired(now) {
             return;
         }
-        let Some(protocol) = words::protocol(entry.key.protocol()) else { return };
+        let Some(protocol) = words::protocol(entry.key.protocol()) else {
+            return;
+        };
         let (key, to) = (&entry.key, entry.conn.to());
         let client = words::socket(key.src, key.sport);
         let source = words::socket(to.src, to.sport);
@@ -62,7 +74,10 @@ pub(super) fn read(maps: &Maps, scope: ScopeId, visit: &mut dyn FnMut(Connection
             service: words::socket(key.dst, key.dport),
             server: words::socket(to.dst, to.dport),
             source_nat: (source != client).then_some(source),
-            state: state::NAMES.get(usize::from(entry.word.state())).copied().unwrap_or("NONE"),
+            state: state::NAMES
+                .get(usize::from(entry.word.state()))
+                .copied()
+                .unwrap_or("NONE"),
             expires: span(entry.word.deadline().since(now)),
         });
     };
@@ -76,11 +91,18 @@ fn span(ticks: i32) -> Duration {
 
 impl Sweeper {
     pub(super) fn new(program: SchedClassifier) -> Self {
-        Self { program, cursor: BatchCursor::default() }
+        Self {
+            program,
+            cursor: BatchCursor::default(),
+        }
     }
 
     /// Looks at the next entries, at most about `budget`, and has those that have expired taken apart.
-    pub(super) fn sweep(&mut self, maps: &mut Maps, budget: u64) -> Result<SweepReport, DatapathError> {
+    pub(super) fn sweep(
+        &mut self,
+        maps: &mut Maps,
+        budget: u64,
+    ) -> Result<SweepReport, DatapathError> {
         let mut report = SweepReport::default();
         let mut items = Vec::new();
         let now = sys::now();
@@ -88,7 +110,10 @@ impl Sweeper {
             let more = walk(maps, &mut self.cursor, BATCH, &mut |entry| {
                 report.seen += 1;
                 if entry.word.expired(now) {
-                    items.push(SweepItem { key: entry.key, force: 0 });
+                    items.push(SweepItem {
+                        key: entry.key,
+                        force: 0,
+                    });
                 }
             })?;
             report.deleted += self.run(maps, &mut items)?;
@@ -106,7 +131,10 @@ impl Sweeper {
         loop {
             let more = walk(maps, &mut cursor, BATCH, &mut |entry| {
                 if entry.key.scope() == scope.get() && !entry.word.has(REPLY) {
-                    items.push(SweepItem { key: entry.key, force: u32::from(entry.word.generation()) + 1 });
+                    items.push(SweepItem {
+                        key: entry.key,
+                        force: u32::from(entry.word.generation()) + 1,
+                    });
                 }
             })?;
             self.run(maps, &mut items)?;
@@ -122,11 +150,18 @@ impl Sweeper {
         for chunk in items.chunks(SWEEP as usize - 1) {
             // A protocol of zero ends the list.
             for (index, item) in chunk.iter().chain([&SweepItem::default()]).enumerate() {
-                maps.sweep.set(index as u32, Plain(*item), 0).map_err(ebpf_map("list connections for the sweep"))?;
+                maps.sweep
+                    .set(index as u32, Plain(*item), 0)
+                    .map_err(ebpf_map("list connections for the sweep"))?;
             }
             let frame = [0_u8; 64];
-            let options = TestRunOptions { data_in: Some(&frame), ..TestRunOptions::default() };
-            self.program.test_run(options).map_err(ebpf("run the sweep program"))?;
+            let options = TestRunOptions {
+                data_in: Some(&frame),
+                ..TestRunOptions::default()
+            };
+            self.program
+                .test_run(options)
+                .map_err(ebpf("run the sweep program"))?;
         }
         items.clear();
         Ok(count)

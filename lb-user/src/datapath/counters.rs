@@ -23,7 +23,10 @@ impl AddAssign for Counters {
 
 /// What a server has counted.
 pub(super) fn of_server(maps: &Maps, index: u32) -> Result<Counters, DatapathError> {
-    let values = maps.server_stats.get(&index, 0).map_err(ebpf_map("read the counters of a server"))?;
+    let values = maps
+        .server_stats
+        .get(&index, 0)
+        .map_err(ebpf_map("read the counters of a server"))?;
     let mut sum = Counters::default();
     for Plain(stats) in values.iter() {
         sum += Counters {
@@ -40,20 +43,35 @@ pub(super) fn of_server(maps: &Maps, index: u32) -> Result<Counters, DatapathErr
 /// Lets a server begin at zero.
 pub(super) fn clear_server(maps: &mut Maps, index: u32) -> Result<(), DatapathError> {
     let zero = zeros(Plain(ServerStats::default()))?;
-    maps.server_stats.set(index, zero, 0).map_err(ebpf_map("clear the counters of a server"))
+    maps.server_stats
+        .set(index, zero, 0)
+        .map_err(ebpf_map("clear the counters of a server"))
 }
 
 /// Packets and bytes that left for this reason.
-pub(super) fn of_reason(maps: &Maps, scope: ScopeId, reason: Reason) -> Result<[u64; 2], DatapathError> {
-    let values = maps.reasons.get(&index(scope, reason), 0).map_err(ebpf_map("read the reasons"))?;
-    Ok(values.iter().fold([0; 2], |[packets, bytes], Plain([more, size])| [packets + more, bytes + size]))
+pub(super) fn of_reason(
+    maps: &Maps,
+    scope: ScopeId,
+    reason: Reason,
+) -> Result<[u64; 2], DatapathError> {
+    let values = maps
+        .reasons
+        .get(&index(scope, reason), 0)
+        .map_err(ebpf_map("read the reasons"))?;
+    Ok(values
+        .iter()
+        .fold([0; 2], |[packets, bytes], Plain([more, size])| {
+            [packets + more, bytes + size]
+        }))
 }
 
 /// Lets a scope's reasons begin at zero.
 pub(super) fn clear_reasons(maps: &mut Maps, scope: ScopeId) -> Result<(), DatapathError> {
     for &reason in Reason::ALL {
         let zero = zeros(Plain([0; 2]))?;
-        maps.reasons.set(index(scope, reason), zero, 0).map_err(ebpf_map("clear the reasons"))?;
+        maps.reasons
+            .set(index(scope, reason), zero, 0)
+            .map_err(ebpf_map("clear the reasons"))?;
     }
     Ok(())
 }

@@ -7,8 +7,8 @@ use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use aya::{EbpfLoader, Pod};
 use lb_common::abi::{
-    AnswerKey, Conn, ConnKey, Hop, Interface, InterfaceKey, MarkKey, MarkValue, RouteKey, Scope, Server, ServerStats,
-    Service, ServiceKey, SweepItem, V4,
+    AnswerKey, Conn, ConnKey, Hop, Interface, InterfaceKey, MarkKey, MarkValue, RouteKey, Scope,
+    Server, ServerStats, Service, ServiceKey, SweepItem, V4,
 };
 use lb_common::verdict::Reason;
 
@@ -53,13 +53,19 @@ impl Rings {
     /// For so many answered connections.
     pub(super) fn for_connections(connections: u32) -> Self {
         let assured = connections.clamp(1024, 1 << 27).next_power_of_two();
-        Self { half_open: (assured / 4).min(65_536), assured }
+        Self {
+            half_open: (assured / 4).min(65_536),
+            assured,
+        }
     }
 
     /// From the slots of both together.
     fn from_slots(slots: u32) -> Self {
         let assured = 1 << slots.max(2).ilog2();
-        Self { half_open: slots - assured, assured }
+        Self {
+            half_open: slots - assured,
+            assured,
+        }
     }
 
     const fn slots(self) -> u32 {
@@ -106,8 +112,11 @@ pub(super) fn prepare<'a>(
     for (name, size) in sizes {
         let path = pins.map(name);
         if path.exists() {
-            let there = MapData::from_pin(&path).map_err(ebpf(format!("open {}", path.display())))?;
-            let info = there.info().map_err(ebpf(format!("look at {}", path.display())))?;
+            let there =
+                MapData::from_pin(&path).map_err(ebpf(format!("open {}", path.display())))?;
+            let info = there
+                .info()
+                .map_err(ebpf(format!("look at {}", path.display())))?;
             loader.map_max_entries(name, info.max_entries());
         } else {
             loader.map_max_entries(name, *size);
@@ -138,15 +147,19 @@ pub(super) struct Maps {
 impl Maps {
     /// Opens what is pinned.
     pub(super) fn open(pins: &Pins) -> Result<Self, DatapathError> {
-        let open = |name: &'static str, key: usize, value: usize| -> Result<MapData, DatapathError> {
-            let path = pins.map(name);
-            let map = MapData::from_pin(&path).map_err(ebpf(format!("open {}", path.display())))?;
-            let info = map.info().map_err(ebpf(format!("look at {}", path.display())))?;
-            if info.key_size() as usize != key || info.value_size() as usize != value {
-                return Err(DatapathError::Incompatible { path });
-            }
-            Ok(map)
-        };
+        let open =
+            |name: &'static str, key: usize, value: usize| -> Result<MapData, DatapathError> {
+                let path = pins.map(name);
+                let map =
+                    MapData::from_pin(&path).map_err(ebpf(format!("open {}", path.display())))?;
+                let info = map
+                    .info()
+                    .map_err(ebpf(format!("look at {}", path.display())))?;
+                if info.key_size() as usize != key || info.value_size() as usize != value {
+                    return Err(DatapathError::Incompatible { path });
+                }
+                Ok(map)
+            };
         macro_rules! typed {
             ($kind:ident, $name:literal, $key:ty, $value:ty) => {
                 Map::$kind(open($name, size_of::<$key>(), size_of::<$value>())?)
@@ -156,7 +169,10 @@ impl Maps {
         }
         let mapped = |name: &'static str, size: usize| -> Result<(MapData, u32), DatapathError> {
             let map = open(name, 4, size)?;
-            let entries = map.info().map_err(ebpf(format!("look at {name}")))?.max_entries();
+            let entries = map
+                .info()
+                .map_err(ebpf(format!("look at {name}")))?
+                .max_entries();
             Ok((map, entries))
         };
         let map_memory = |name: &'static str| system(format!("map {name} into memory"));

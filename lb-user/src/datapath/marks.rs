@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use lb_common::abi::{
-    self, Address, Be16, ConnKey, MarkKey, SCOPE_ANSWERS, SCOPE_FWMARKS, SCOPE_MARK_MASKS, SCOPE_PORT_ZERO, SHAPES, Shape,
-    Tick, V4,
+    self, Address, Be16, ConnKey, MarkKey, SCOPE_ANSWERS, SCOPE_FWMARKS, SCOPE_MARK_MASKS,
+    SCOPE_PORT_ZERO, SHAPES, Shape, Tick, V4,
 };
 use lb_common::conn::state;
 
@@ -35,12 +35,17 @@ impl Rules {
     /// Reads what an earlier daemon left, so that it goes when it is no longer wanted. The rules themselves are in the
     /// journal: a range of ports and an interface's name cannot be read back.
     pub(super) fn open(maps: &Maps, scope: ScopeId) -> Result<Self, DatapathError> {
-        let Plain(there) = maps.scopes.get(&scope.get(), 0).map_err(ebpf_map("read the settings of a scope"))?;
+        let Plain(there) = maps
+            .scopes
+            .get(&scope.get(), 0)
+            .map_err(ebpf_map("read the settings of a scope"))?;
         let mut rules = Self::default();
         let count = (there.shape_count as usize).min(SHAPES);
         rules.shapes = there.shapes[..count].iter().copied().map(Some).collect();
         if there.seconds != [0; 3] {
-            let [tcp, tcp_fin, udp] = there.seconds.map(|seconds| std::time::Duration::from_secs(seconds.into()));
+            let [tcp, tcp_fin, udp] = there
+                .seconds
+                .map(|seconds| std::time::Duration::from_secs(seconds.into()));
             rules.settings.timeouts = crate::model::Timeouts { tcp, tcp_fin, udp };
         }
         for entry in maps.marks.iter() {
@@ -62,7 +67,8 @@ impl Rules {
     ) -> Result<(), DatapathError> {
         let wanted = expand(&self.rules, network)?;
         let kept = |shape: &Shape| wanted.iter().any(|rule| rule.shape == *shape);
-        let mut shapes: Vec<Option<Shape>> = self.shapes.iter().map(|shape| shape.filter(kept)).collect();
+        let mut shapes: Vec<Option<Shape>> =
+            self.shapes.iter().map(|shape| shape.filter(kept)).collect();
         for rule in &wanted {
             if shapes.contains(&Some(rule.shape)) {
                 continue;
@@ -74,12 +80,24 @@ impl Rules {
             }
         }
         if shapes.len() > SHAPES {
-            return Err(TableError::TooManyMarkShapes { shapes: shapes.len() }.into());
+            return Err(TableError::TooManyMarkShapes {
+                shapes: shapes.len(),
+            }
+            .into());
         }
         let mut keys = HashMap::new();
         for rule in &wanted {
-            let place = shapes.iter().position(|shape| *shape == Some(rule.shape)).unwrap_or(0);
-            let key = MarkKey::of(rule.shape, place as u8, scope.get(), rule.ifindex, &rule.matches);
+            let place = shapes
+                .iter()
+                .position(|shape| *shape == Some(rule.shape))
+                .unwrap_or(0);
+            let key = MarkKey::of(
+                rule.shape,
+                place as u8,
+                scope.get(),
+                rule.ifindex,
+                &rule.matches,
+            );
             let value = keys.entry(key).or_insert(abi::MarkValue::default());
             // Of two rules that match the same packets the later one wins, bit by bit.
             *value = abi::MarkValue {
@@ -89,19 +107,24 @@ impl Rules {
             };
         }
         for key in self.keys.keys().filter(|key| !keys.contains_key(*key)) {
-            ignore_missing(maps.marks.remove(&Plain(*key))).map_err(ebpf_map("remove a mark rule"))?;
+            ignore_missing(maps.marks.remove(&Plain(*key)))
+                .map_err(ebpf_map("remove a mark rule"))?;
         }
         self.keys.retain(|key, _| keys.contains_key(key));
         for (key, value) in &keys {
             if self.keys.get(key) != Some(value) {
-                maps.marks.insert(Plain(*key), Plain(*value), 0).map_err(ebpf_map("add a mark rule"))?;
+                maps.marks
+                    .insert(Plain(*key), Plain(*value), 0)
+                    .map_err(ebpf_map("add a mark rule"))?;
                 self.keys.insert(*key, *value);
             }
         }
         self.shapes = shapes;
         let masks = wanted.iter().any(|rule| rule.value.mask != u32::MAX);
         let value = self.scope(has, masks);
-        maps.scopes.set(scope.get(), Plain(value), 0).map_err(ebpf_map("write the settings of a scope"))
+        maps.scopes
+            .set(scope.get(), Plain(value), 0)
+            .map_err(ebpf_map("write the settings of a scope"))
     }
 
     fn scope(&self, has: Has, masks: bool) -> abi::Scope {
@@ -129,7 +152,10 @@ impl Rules {
             (has.answers, SCOPE_ANSWERS),
             (masks, SCOPE_MARK_MASKS),
         ];
-        value.flags = flags.iter().filter(|(set, _)| *set).fold(0, |all, (_, flag)| all | flag);
+        value.flags = flags
+            .iter()
+            .filter(|(set, _)| *set)
+            .fold(0, |all, (_, flag)| all | flag);
         value
     }
 }
@@ -149,7 +175,9 @@ fn expand(rules: &[MarkRule], network: Option<&Network>) -> Result<Vec<Wanted>, 
         let ifindex = match &rule.interface {
             None => 0,
             Some(name) => {
-                let known = network.and_then(|network| network.interfaces.iter().find(|there| there.name == *name));
+                let known = network.and_then(|network| {
+                    network.interfaces.iter().find(|there| there.name == *name)
+                });
                 match known {
                     Some(interface) => interface.ifindex,
                     None => continue,
@@ -157,18 +185,44 @@ fn expand(rules: &[MarkRule], network: Option<&Network>) -> Result<Vec<Wanted>, 
             }
         };
         let side = |net: Option<ipnet::IpNet>| -> Result<(V4, u8), DatapathError> {
-            net.map_or(Ok((V4::default(), 0)), |net| Ok((words::v4(net.addr())?.masked(net.prefix_len()), net.prefix_len())))
+            net.map_or(Ok((V4::default(), 0)), |net| {
+                Ok((
+                    words::v4(net.addr())?.masked(net.prefix_len()),
+                    net.prefix_len(),
+                ))
+            })
         };
         let (src, source_prefix) = side(rule.source)?;
         let (dst, destination_prefix) = side(rule.destination)?;
         let protocol = rule.protocol.map(words::protocol_number).transpose()?;
-        let interface = if rule.interface.is_some() { Shape::INTERFACE } else { 0 };
-        let fields = interface | if protocol.is_some() { Shape::PROTOCOL } else { 0 };
-        let value = abi::MarkValue { value: rule.mark, mask: rule.mask, order: place as u32 + 1 };
-        let ports = rule.ports.as_ref().map_or_else(|| vec![(0, 0)], port_prefixes);
+        let interface = if rule.interface.is_some() {
+            Shape::INTERFACE
+        } else {
+            0
+        };
+        let fields = interface
+            | if protocol.is_some() {
+                Shape::PROTOCOL
+            } else {
+                0
+            };
+        let value = abi::MarkValue {
+            value: rule.mark,
+            mask: rule.mask,
+            order: place as u32 + 1,
+        };
+        let ports = rule
+            .ports
+            .as_ref()
+            .map_or_else(|| vec![(0, 0)], port_prefixes);
         for (port, port_prefix) in ports {
             wanted.push(Wanted {
-                shape: Shape { source_prefix, destination_prefix, port_prefix, fields },
+                shape: Shape {
+                    source_prefix,
+                    destination_prefix,
+                    port_prefix,
+                    fields,
+                },
                 ifindex,
                 matches: ConnKey {
                     src,

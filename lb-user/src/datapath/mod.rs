@@ -73,7 +73,11 @@ pub enum DatapathError {
     Table(#[from] TableError),
     /// No room: `what` (in the plural, as in "servers") is limited to `limit`.
     #[error("there is no room for more {what}: the limit is {limit}")]
-    Full { what: &'static str, limit: u64, hint: &'static str },
+    Full {
+        what: &'static str,
+        limit: u64,
+        hint: &'static str,
+    },
     /// A system call or a BPF operation failed while doing `what`.
     #[error("cannot {what}: {source}")]
     System { what: String, source: io::Error },
@@ -120,7 +124,9 @@ impl DatapathError {
                  the daemon outside, it serves every namespace",
                 path.parent().unwrap_or(path).display()
             )),
-            Self::Incompatible { .. } => Some("`bpvs down` removes it, with its connections".into()),
+            Self::Incompatible { .. } => {
+                Some("`bpvs down` removes it, with its connections".into())
+            }
             Self::Ebpf { .. } if !nix::unistd::geteuid().is_root() => Some("run it as root".into()),
             Self::NoSuchScope(_)
             | Self::ScopeExists(_)
@@ -230,7 +236,11 @@ pub trait Datapath: Send {
     ///
     /// # Errors
     /// As [`Datapath::table`].
-    fn connections(&self, scope: ScopeId, visit: &mut dyn FnMut(Connection)) -> Result<(), DatapathError>;
+    fn connections(
+        &self,
+        scope: ScopeId,
+        visit: &mut dyn FnMut(Connection),
+    ) -> Result<(), DatapathError>;
 
     /// Makes a scope of this namespace, or takes up the one that is pinned under this id.
     ///
@@ -248,13 +258,23 @@ pub trait Datapath: Send {
     ///
     /// # Errors
     /// The scope is not open, the interface is gone, or the system refuses.
-    fn attach(&mut self, scope: ScopeId, netns: BorrowedFd<'_>, interface: &Interface) -> Result<(), DatapathError>;
+    fn attach(
+        &mut self,
+        scope: ScopeId,
+        netns: BorrowedFd<'_>,
+        interface: &Interface,
+    ) -> Result<(), DatapathError>;
 
     /// Detaches the scope's programs from the interface with this index; nothing happens if they are not attached.
     ///
     /// # Errors
     /// As [`Datapath::attach`].
-    fn detach(&mut self, scope: ScopeId, netns: BorrowedFd<'_>, ifindex: u32) -> Result<(), DatapathError>;
+    fn detach(
+        &mut self,
+        scope: ScopeId,
+        netns: BorrowedFd<'_>,
+        ifindex: u32,
+    ) -> Result<(), DatapathError>;
 
     /// Puts routes, hops and interfaces in place of those that were there.
     ///

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use aya::maps::lpm_trie::Key;
 use ipnet::IpNet;
 use lb_common::abi::{
-    AnswerKey, Be32, HOP_BLACKHOLE, HOP_FORWARD, HOP_LOCAL, HOP_NONE, HOP_ON_LINK, HOP_RESOLVED, Interface, InterfaceKey,
-    Mac, RouteKey, Tick, V4,
+    AnswerKey, Be32, HOP_BLACKHOLE, HOP_FORWARD, HOP_LOCAL, HOP_NONE, HOP_ON_LINK, HOP_RESOLVED,
+    Interface, InterfaceKey, Mac, RouteKey, Tick, V4,
 };
 
 use super::maps::{Maps, Plain};
@@ -47,8 +47,15 @@ impl Networks {
     pub(super) fn adopt(maps: &Maps) -> Self {
         let now = Instant::now();
         let in_use = |index: u32| maps.hops.at(index).kind.load() != HOP_NONE;
-        let retired = (1..maps.hops.len()).filter(|&index| in_use(index)).map(|index| (now, index)).collect();
-        Self { slots: Slots::new(maps.hops.len(), in_use), scopes: HashMap::new(), retired }
+        let retired = (1..maps.hops.len())
+            .filter(|&index| in_use(index))
+            .map(|index| (now, index))
+            .collect();
+        Self {
+            slots: Slots::new(maps.hops.len(), in_use),
+            scopes: HashMap::new(),
+            retired,
+        }
     }
 
     /// Reads which routes, interfaces and answers an earlier daemon left for a scope, so that they go when they are no
@@ -58,7 +65,9 @@ impl Networks {
         for entry in maps.routes.iter() {
             let (key, Plain(hop)) = entry.map_err(ebpf_map("read the routes"))?;
             let Plain(RouteKey { scope: id, address }) = key.data();
-            if id.get() == scope.get() && let Ok(prefix) = u8::try_from(key.prefix_len().saturating_sub(32)) {
+            if id.get() == scope.get()
+                && let Ok(prefix) = u8::try_from(key.prefix_len().saturating_sub(32))
+            {
                 let net = IpNet::new(words::address(address), prefix);
                 known.routes.extend(net.ok().map(|net| (net, hop)));
             }
@@ -80,7 +89,12 @@ impl Networks {
     }
 
     /// Puts a scope's network in place of the one before. What is new comes before what goes.
-    pub(super) fn set(&mut self, maps: &mut Maps, scope: ScopeId, network: &Network) -> Result<(), DatapathError> {
+    pub(super) fn set(
+        &mut self,
+        maps: &mut Maps,
+        scope: ScopeId,
+        network: &Network,
+    ) -> Result<(), DatapathError> {
         let mut known = self.scopes.remove(&scope).unwrap_or_default();
         let result = self.replace(maps, scope, network, &mut known);
         self.scopes.insert(scope, known);
@@ -96,12 +110,19 @@ impl Networks {
     ) -> Result<(), DatapathError> {
         for interface in &network.interfaces {
             let value = Interface {
-                address: interface.primary.map_or(Be32::ZERO, |address| Be32::from_octets(address.octets())),
+                address: interface
+                    .primary
+                    .map_or(Be32::ZERO, |address| Be32::from_octets(address.octets())),
                 mac: Mac::new(interface.mac),
                 pad: 0,
             };
-            let key = InterfaceKey { scope: scope.get(), ifindex: interface.ifindex };
-            maps.interfaces.insert(Plain(key), Plain(value), 0).map_err(ebpf_map("add an interface"))?;
+            let key = InterfaceKey {
+                scope: scope.get(),
+                ifindex: interface.ifindex,
+            };
+            maps.interfaces
+                .insert(Plain(key), Plain(value), 0)
+                .map_err(ebpf_map("add an interface"))?;
             known.interfaces.insert(interface.ifindex);
         }
         for hop in &network.hops {
@@ -122,14 +143,20 @@ impl Networks {
         }
         let mut routes = HashMap::with_capacity(network.routes.len());
         for route in &network.routes {
-            let IpNet::V4(net) = route.destination else { continue };
-            let Some((index, _)) = known.hops.get(&route.hop) else { continue };
+            let IpNet::V4(net) = route.destination else {
+                continue;
+            };
+            let Some((index, _)) = known.hops.get(&route.hop) else {
+                continue;
+            };
             routes.insert(IpNet::V4(net.trunc()), *index);
         }
         for (net, index) in &routes {
             if known.routes.get(net) != Some(index) {
                 let key = route_key(scope, net)?;
-                maps.routes.insert(&key, Plain(*index), 0).map_err(ebpf_map("add a route"))?;
+                maps.routes
+                    .insert(&key, Plain(*index), 0)
+                    .map_err(ebpf_map("add a route"))?;
             }
         }
         for net in known.routes.keys().filter(|net| !routes.contains_key(*net)) {
@@ -147,10 +174,18 @@ impl Networks {
             }
             stays
         });
-        let there: HashSet<u32> = network.interfaces.iter().map(|interface| interface.ifindex).collect();
+        let there: HashSet<u32> = network
+            .interfaces
+            .iter()
+            .map(|interface| interface.ifindex)
+            .collect();
         for &ifindex in known.interfaces.difference(&there) {
-            let key = Plain(InterfaceKey { scope: scope.get(), ifindex });
-            ignore_missing(maps.interfaces.remove(&key)).map_err(ebpf_map("remove an interface"))?;
+            let key = Plain(InterfaceKey {
+                scope: scope.get(),
+                ifindex,
+            });
+            ignore_missing(maps.interfaces.remove(&key))
+                .map_err(ebpf_map("remove an interface"))?;
         }
         known.interfaces = there;
         Ok(())
@@ -182,19 +217,32 @@ impl Networks {
     ) -> Result<bool, DatapathError> {
         let known = self.scopes.entry(scope).or_default();
         let owned = |address: &IpAddr| {
-            network.is_some_and(|network| network.lookup(*address).is_some_and(|hop| hop.kind == HopKind::Local))
+            network.is_some_and(|network| {
+                network
+                    .lookup(*address)
+                    .is_some_and(|hop| hop.kind == HopKind::Local)
+            })
         };
         let mut answers = HashSet::new();
         for address in wanted.iter().filter(|address| !owned(address)) {
             answers.insert(words::v4(*address)?);
         }
         for address in answers.difference(&known.answers) {
-            let key = AnswerKey { address: *address, scope: scope.get() };
-            maps.answers.insert(Plain(key), Plain(1), 0).map_err(ebpf_map("answer for an address"))?;
+            let key = AnswerKey {
+                address: *address,
+                scope: scope.get(),
+            };
+            maps.answers
+                .insert(Plain(key), Plain(1), 0)
+                .map_err(ebpf_map("answer for an address"))?;
         }
         for address in known.answers.difference(&answers) {
-            let key = AnswerKey { address: *address, scope: scope.get() };
-            ignore_missing(maps.answers.remove(&Plain(key))).map_err(ebpf_map("answer for an address no more"))?;
+            let key = AnswerKey {
+                address: *address,
+                scope: scope.get(),
+            };
+            ignore_missing(maps.answers.remove(&Plain(key)))
+                .map_err(ebpf_map("answer for an address no more"))?;
         }
         known.answers = answers;
         Ok(!known.answers.is_empty())
@@ -210,13 +258,20 @@ impl Networks {
     }
 
     fn open_if_new(&mut self, maps: &Maps, scope: ScopeId) -> Result<(), DatapathError> {
-        if self.scopes.contains_key(&scope) { Ok(()) } else { self.open(maps, scope) }
+        if self.scopes.contains_key(&scope) {
+            Ok(())
+        } else {
+            self.open(maps, scope)
+        }
     }
 }
 
 fn route_key(scope: ScopeId, net: &IpNet) -> Result<Key<Plain<RouteKey<V4>>>, DatapathError> {
     let address = words::v4(net.addr())?;
-    let key = RouteKey { scope: Be32::new(scope.get()), address };
+    let key = RouteKey {
+        scope: Be32::new(scope.get()),
+        address,
+    };
     Ok(Key::new(32 + u32::from(net.prefix_len()), Plain(key)))
 }
 
@@ -238,11 +293,16 @@ fn write_hop(maps: &Maps, index: u32, hop: &net::Hop) -> Result<(), DatapathErro
         }
     }
     let resolved = if hop.macs.is_some() { HOP_RESOLVED } else { 0 };
-    place.flags.store(resolved | if hop.on_link { HOP_ON_LINK } else { 0 });
+    place
+        .flags
+        .store(resolved | if hop.on_link { HOP_ON_LINK } else { 0 });
     place.oif.store(hop.oif);
     place.mtu.store(hop.mtu);
     place.lease.store(sys::now().plus(LEASE).0);
-    place.address.store(hop.source.map_or(Ok([Be32::ZERO; 4]), words::address_words)?);
+    place.address.store(
+        hop.source
+            .map_or(Ok([Be32::ZERO; 4]), words::address_words)?,
+    );
     place.kind.store(kind);
     fence(Ordering::SeqCst);
     place.sequence.store(sequence.wrapping_add(1));

@@ -39,7 +39,9 @@ impl Pins {
     /// Makes the folders, on a BPF file system.
     pub(super) fn open(bpffs: &Path) -> Result<Self, DatapathError> {
         ensure_bpffs(bpffs)?;
-        let pins = Self { root: bpffs.join(format!("v{VERSION}")) };
+        let pins = Self {
+            root: bpffs.join(format!("v{VERSION}")),
+        };
         for folder in [pins.maps(), pins.scopes()] {
             fs::create_dir_all(&folder).map_err(system(format!("make {}", folder.display())))?;
         }
@@ -71,27 +73,41 @@ impl Pins {
     }
 
     /// Programs of a scope that another build pinned.
-    pub(super) fn old_programs(&self, scope: ScopeId, fingerprint: u64) -> io::Result<Vec<PathBuf>> {
+    pub(super) fn old_programs(
+        &self,
+        scope: ScopeId,
+        fingerprint: u64,
+    ) -> io::Result<Vec<PathBuf>> {
         let (folder, own) = (self.scope(scope), format!("{fingerprint:016x}"));
         let old = |name: &String| name.contains("_prog_") && !name.ends_with(&own);
-        Ok(names(&folder)?.into_iter().filter(old).map(|name| folder.join(name)).collect())
+        Ok(names(&folder)?
+            .into_iter()
+            .filter(old)
+            .map(|name| folder.join(name))
+            .collect())
     }
 
     /// The link of a scope's program to an interface.
     pub(super) fn link(&self, scope: ScopeId, ifindex: u32, direction: Direction) -> PathBuf {
-        self.scope(scope).join(format!("{}-{ifindex}", direction.name()))
+        self.scope(scope)
+            .join(format!("{}-{ifindex}", direction.name()))
     }
 
     /// The interfaces that a scope's program has links to.
     pub(super) fn links(&self, scope: ScopeId, direction: Direction) -> io::Result<Vec<u32>> {
         let prefix = format!("{}-", direction.name());
-        Ok(names(&self.scope(scope))?.iter().filter_map(|name| name.strip_prefix(&prefix)?.parse().ok()).collect())
+        Ok(names(&self.scope(scope))?
+            .iter()
+            .filter_map(|name| name.strip_prefix(&prefix)?.parse().ok())
+            .collect())
     }
 
     /// The scopes that have a folder.
     pub(super) fn scope_ids(&self) -> io::Result<Vec<ScopeId>> {
-        let mut ids: Vec<ScopeId> =
-            names(&self.scopes())?.iter().filter_map(|name| ScopeId::new(name.parse().ok()?).ok()).collect();
+        let mut ids: Vec<ScopeId> = names(&self.scopes())?
+            .iter()
+            .filter_map(|name| ScopeId::new(name.parse().ok()?).ok())
+            .collect();
         ids.sort_unstable();
         Ok(ids)
     }
@@ -104,7 +120,9 @@ fn names(folder: &Path) -> io::Result<Vec<String>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
-    entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+    entries
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect()
 }
 
 /// Removes a folder of pins with all that is in it. Unpinned links detach, unpinned maps and programs go with their last
@@ -130,15 +148,25 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
 /// so one is mounted only in the mount namespace of process 1.
 fn ensure_bpffs(bpffs: &Path) -> Result<(), DatapathError> {
     const USUAL: &str = "/sys/fs/bpf";
-    let there = bpffs.ancestors().find(|folder| folder.exists()).unwrap_or(bpffs);
+    let there = bpffs
+        .ancestors()
+        .find(|folder| folder.exists())
+        .unwrap_or(bpffs);
     if sys::is_bpffs(there).map_err(system(format!("look at {}", there.display())))? {
         return fs::create_dir_all(bpffs).map_err(system(format!("make {}", bpffs.display())));
     }
-    let same_mounts = || Some(fs::read_link("/proc/self/ns/mnt").ok()? == fs::read_link("/proc/1/ns/mnt").ok()?);
+    let same_mounts =
+        || Some(fs::read_link("/proc/self/ns/mnt").ok()? == fs::read_link("/proc/1/ns/mnt").ok()?);
     if !bpffs.starts_with(USUAL) || there != Path::new(USUAL) || same_mounts() != Some(true) {
         return Err(DatapathError::NoBpffs { path: bpffs.into() });
     }
-    mount(Some("bpf"), USUAL, Some("bpf"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC, Some("mode=0700"))
-        .map_err(|error| system(format!("mount a BPF file system at {USUAL}"))(error.into()))?;
+    mount(
+        Some("bpf"),
+        USUAL,
+        Some("bpf"),
+        MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
+        Some("mode=0700"),
+    )
+    .map_err(|error| system(format!("mount a BPF file system at {USUAL}"))(error.into()))?;
     fs::create_dir_all(bpffs).map_err(system(format!("make {}", bpffs.display())))
 }

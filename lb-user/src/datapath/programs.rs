@@ -59,19 +59,26 @@ pub(super) fn base(pins: &Pins, options: &Options) -> Result<SchedClassifier, Da
 
 /// Which build of the programs this is (FNV-1a of the object).
 fn fingerprint() -> u64 {
-    OBJECT.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    OBJECT.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// Loads a program into the kernel and pins it.
 fn pin(object: &mut Ebpf, name: &str, path: &Path) -> Result<(), DatapathError> {
-    let missing = || system(format!("find the program {name}"))(std::io::ErrorKind::NotFound.into());
+    let missing =
+        || system(format!("find the program {name}"))(std::io::ErrorKind::NotFound.into());
     let program: &mut SchedClassifier = object
         .program_mut(name)
         .ok_or_else(missing)?
         .try_into()
         .map_err(ebpf(format!("use the program {name}")))?;
-    program.load().map_err(ebpf(format!("load the program {name}")))?;
-    program.pin(path).map_err(ebpf(format!("pin the program {name}")))
+    program
+        .load()
+        .map_err(ebpf(format!("load the program {name}")))?;
+    program
+        .pin(path)
+        .map_err(ebpf(format!("pin the program {name}")))
 }
 
 impl Programs {
@@ -85,11 +92,19 @@ impl Programs {
     ) -> Result<Self, DatapathError> {
         let folder = pins.scope(scope);
         std::fs::create_dir_all(&folder).map_err(system(format!("make {}", folder.display())))?;
-        let path = |direction: Direction| folder.join(format!("{}_prog_{:016x}", direction.name(), fingerprint()));
-        if !Direction::BOTH.iter().all(|direction| path(*direction).exists()) {
+        let path = |direction: Direction| {
+            folder.join(format!("{}_prog_{:016x}", direction.name(), fingerprint()))
+        };
+        if !Direction::BOTH
+            .iter()
+            .all(|direction| path(*direction).exists())
+        {
             let sizes = maps::sizes(options);
             let mut object = load(pins, &sizes, scope.get(), rings)?;
-            for (direction, name) in [(Direction::Ingress, "tc_ingress"), (Direction::Egress, "tc_egress")] {
+            for (direction, name) in [
+                (Direction::Ingress, "tc_ingress"),
+                (Direction::Egress, "tc_egress"),
+            ] {
                 pins::remove(&path(direction)).map_err(system("remove an old pin".into()))?;
                 pin(&mut object, name, &path(direction))?;
             }
@@ -98,9 +113,15 @@ impl Programs {
             let path = path(direction);
             SchedClassifier::from_pin(&path).map_err(ebpf(format!("open {}", path.display())))
         };
-        let mut programs = Self { ingress: open(Direction::Ingress)?, egress: open(Direction::Egress)? };
+        let mut programs = Self {
+            ingress: open(Direction::Ingress)?,
+            egress: open(Direction::Egress)?,
+        };
         programs.take_over_links(pins, scope)?;
-        for old in pins.old_programs(scope, fingerprint()).map_err(system("look for old programs".into()))? {
+        for old in pins
+            .old_programs(scope, fingerprint())
+            .map_err(system("look for old programs".into()))?
+        {
             pins::remove(&old).map_err(system(format!("remove {}", old.display())))?;
         }
         Ok(programs)
@@ -116,7 +137,10 @@ impl Programs {
     /// Puts these programs behind the pinned links; links whose interface has gone go too.
     fn take_over_links(&mut self, pins: &Pins, scope: ScopeId) -> Result<(), DatapathError> {
         for direction in Direction::BOTH {
-            for ifindex in pins.links(scope, direction).map_err(system("look for links".into()))? {
+            for ifindex in pins
+                .links(scope, direction)
+                .map_err(system("look for links".into()))?
+            {
                 let path = pins.link(scope, ifindex, direction);
                 if path.is_dir() {
                     // A clsact filter: it is replaced when the interface is attached again.
@@ -128,7 +152,9 @@ impl Programs {
                     .map_err(ebpf(format!("open {}", path.display())))
                     .and_then(|link| {
                         let program = self.program(direction);
-                        let id = program.attach_to_link(link).map_err(ebpf("replace a program"))?;
+                        let id = program
+                            .attach_to_link(link)
+                            .map_err(ebpf("replace a program"))?;
                         // The pin holds the link; this handle must not end it.
                         program.take_link(id).map(drop).map_err(ebpf("keep a link"))
                     });
@@ -160,7 +186,11 @@ impl Programs {
             let program = self.program(direction);
             let kind = attach_type(direction);
             inside(netns, move || {
-                if has_tcx() { attach_tcx(program, name, kind, &path) } else { attach_clsact(program, name, kind, &path) }
+                if has_tcx() {
+                    attach_tcx(program, name, kind, &path)
+                } else {
+                    attach_clsact(program, name, kind, &path)
+                }
             })??;
         }
         Ok(())
@@ -197,8 +227,13 @@ const fn attach_type(direction: Direction) -> TcAttachType {
 /// Whether the kernel has TCX: 6.6.
 fn has_tcx() -> bool {
     let release = nix::sys::utsname::uname().ok();
-    let release = release.as_ref().and_then(|name| name.release().to_str()).unwrap_or_default();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+    let release = release
+        .as_ref()
+        .and_then(|name| name.release().to_str())
+        .unwrap_or_default();
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|part| part.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 6)
 }
 
@@ -210,10 +245,14 @@ fn attach_tcx(
 ) -> Result<(), DatapathError> {
     let failed = || format!("attach to {name}");
     let options = TcAttachOptions::TcxOrder(LinkOrder::first());
-    let id = program.attach_with_options(name, kind, options).map_err(ebpf(failed()))?;
+    let id = program
+        .attach_with_options(name, kind, options)
+        .map_err(ebpf(failed()))?;
     let link = program.take_link(id).map_err(ebpf(failed()))?;
     let link: FdLink = link.try_into().map_err(ebpf(failed()))?;
-    link.pin(path).map(drop).map_err(ebpf(format!("pin the link to {name}")))
+    link.pin(path)
+        .map(drop)
+        .map_err(ebpf(format!("pin the link to {name}")))
 }
 
 /// Attaches by a clsact filter, which stays by itself; a folder in place of the link's pin says that it is there.
@@ -227,8 +266,14 @@ fn attach_clsact(
     // It may be there already, ours or another's.
     let _there = tc::qdisc_add_clsact(name);
     let (priority, handle) = FILTER;
-    let options = NlOptions { priority, handle: TcHandle::new(0, handle), ..NlOptions::default() };
-    let id = program.attach_with_options(name, kind, TcAttachOptions::Netlink(options)).map_err(ebpf(failed()))?;
+    let options = NlOptions {
+        priority,
+        handle: TcHandle::new(0, handle),
+        ..NlOptions::default()
+    };
+    let id = program
+        .attach_with_options(name, kind, TcAttachOptions::Netlink(options))
+        .map_err(ebpf(failed()))?;
     let link = program.take_link(id).map_err(ebpf(failed()))?;
     std::mem::forget(link);
     std::fs::create_dir(path).map_err(system(failed()))
@@ -238,7 +283,8 @@ fn detach_clsact(ifindex: u32, kind: TcAttachType) -> std::io::Result<()> {
     let name = nix::net::if_::if_indextoname(ifindex)?;
     let name = name.to_string_lossy();
     let (priority, handle) = FILTER;
-    let link = SchedClassifierLink::attached(&name, kind, priority, TcHandle::new(0, handle), None)?;
+    let link =
+        SchedClassifierLink::attached(&name, kind, priority, TcHandle::new(0, handle), None)?;
     drop(link);
     Ok(())
 }
@@ -252,10 +298,15 @@ fn still_attached(path: &Path, ifindex: u32) -> bool {
 }
 
 /// Runs a closure in a network namespace, on a thread of its own.
-fn inside<T: Send>(netns: BorrowedFd<'_>, act: impl FnOnce() -> T + Send) -> Result<T, DatapathError> {
+fn inside<T: Send>(
+    netns: BorrowedFd<'_>,
+    act: impl FnOnce() -> T + Send,
+) -> Result<T, DatapathError> {
     let entered = std::thread::scope(|threads| {
         let thread = threads.spawn(|| setns(netns, CloneFlags::CLONE_NEWNET).map(|()| act()));
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
     entered.map_err(|error| system("enter the network namespace".into())(error.into()))
 }

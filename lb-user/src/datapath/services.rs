@@ -16,7 +16,8 @@ use super::maps::{Maps, Plain};
 use super::slots::Slots;
 use super::{DatapathError, counters, ebpf_map, sys, words};
 use crate::model::{
-    ForwardingMethod, Scheduler, ScopeId, Server, Service, ServiceKey, ServiceTimeouts, SourceNat, TableError,
+    ForwardingMethod, Scheduler, ScopeId, Server, Service, ServiceKey, ServiceTimeouts, SourceNat,
+    TableError,
 };
 
 /// What the daemon remembers of services and servers: their indexes. The maps are the truth.
@@ -32,7 +33,8 @@ impl Services {
     /// Takes up what is in the maps.
     pub(super) fn adopt(maps: &Maps) -> Result<Self, DatapathError> {
         let mut index = HashMap::new();
-        let entries: MapIter<'_, Plain<abi::ServiceKey<V4>>, Plain<u32>, _> = maps.service_keys.iter();
+        let entries: MapIter<'_, Plain<abi::ServiceKey<V4>>, Plain<u32>, _> =
+            maps.service_keys.iter();
         for entry in entries {
             let (Plain(key), Plain(at)) = entry.map_err(ebpf_map("read the services"))?;
             if let (Some(service), Ok(scope)) = (words::service(&key), ScopeId::new(key.scope)) {
@@ -68,11 +70,19 @@ impl Services {
 
     /// The services of a scope with their indexes.
     pub(super) fn of(&self, scope: ScopeId) -> impl Iterator<Item = (ServiceKey, u32)> + '_ {
-        self.index.iter().filter(move |((id, _), _)| *id == scope).map(|((_, key), at)| (*key, *at))
+        self.index
+            .iter()
+            .filter(move |((id, _), _)| *id == scope)
+            .map(|((_, key), at)| (*key, *at))
     }
 
     /// Adds a service with its servers; it takes packets only once it is whole.
-    pub(super) fn add(&mut self, maps: &mut Maps, scope: ScopeId, service: &Service) -> Result<(), DatapathError> {
+    pub(super) fn add(
+        &mut self,
+        maps: &mut Maps,
+        scope: ScopeId,
+        service: &Service,
+    ) -> Result<(), DatapathError> {
         if self.index.contains_key(&(scope, service.key)) {
             return Err(TableError::ServiceExists(service.key).into());
         }
@@ -90,10 +100,16 @@ impl Services {
         let made = write_attributes(place, service);
         let made = made
             .and_then(|()| {
-                service.servers.iter().rev().try_for_each(|server| self.link(maps, at, &service.key, server))
+                service
+                    .servers
+                    .iter()
+                    .rev()
+                    .try_for_each(|server| self.link(maps, at, &service.key, server))
             })
             .and_then(|()| {
-                maps.service_keys.insert(Plain(key), Plain(at), 0).map_err(ebpf_map("add a service"))
+                maps.service_keys
+                    .insert(Plain(key), Plain(at), 0)
+                    .map_err(ebpf_map("add a service"))
             });
         if let Err(error) = made {
             self.unlink_all(maps, at);
@@ -105,7 +121,12 @@ impl Services {
     }
 
     /// Gives a service other attributes. A new scheduler begins anew.
-    pub(super) fn edit(&mut self, maps: &Maps, scope: ScopeId, service: &Service) -> Result<(), DatapathError> {
+    pub(super) fn edit(
+        &mut self,
+        maps: &Maps,
+        scope: ScopeId,
+        service: &Service,
+    ) -> Result<(), DatapathError> {
         let at = self.find(scope, &service.key)?;
         let place = maps.services.at(at);
         let other = place.scheduler.load() != words::scheduler_number(service.scheduler);
@@ -118,10 +139,17 @@ impl Services {
     }
 
     /// Removes a service. Its connections stay until they end, as in IPVS.
-    pub(super) fn remove(&mut self, maps: &mut Maps, scope: ScopeId, key: &ServiceKey) -> Result<(), DatapathError> {
+    pub(super) fn remove(
+        &mut self,
+        maps: &mut Maps,
+        scope: ScopeId,
+        key: &ServiceKey,
+    ) -> Result<(), DatapathError> {
         let at = self.find(scope, key)?;
         let place = words::service_key(scope, key)?;
-        maps.service_keys.remove(&Plain(place)).map_err(ebpf_map("remove a service"))?;
+        maps.service_keys
+            .remove(&Plain(place))
+            .map_err(ebpf_map("remove a service"))?;
         self.index.remove(&(scope, *key));
         self.unlink_all(maps, at);
         self.services.give(at);
@@ -138,7 +166,11 @@ impl Services {
     ) -> Result<(), DatapathError> {
         let at = self.find(scope, key)?;
         if find_server(maps, at, server.socket()).is_some() {
-            return Err(TableError::ServerExists { service: *key, server: server.socket() }.into());
+            return Err(TableError::ServerExists {
+                service: *key,
+                server: server.socket(),
+            }
+            .into());
         }
         self.link(maps, at, key, server)
     }
@@ -153,8 +185,10 @@ impl Services {
     ) -> Result<(), DatapathError> {
         let at = self.find(scope, key)?;
         let socket = server.socket();
-        let (_, index) =
-            find_server(maps, at, socket).ok_or(TableError::NoSuchServer { service: *key, server: socket })?;
+        let (_, index) = find_server(maps, at, socket).ok_or(TableError::NoSuchServer {
+            service: *key,
+            server: socket,
+        })?;
         let place = maps.servers.at(index);
         place.method.store(method_number(server.method));
         place.weight.store(server.weight);
@@ -171,8 +205,10 @@ impl Services {
         socket: SocketAddr,
     ) -> Result<(), DatapathError> {
         let at = self.find(scope, key)?;
-        let (before, index) =
-            find_server(maps, at, socket).ok_or(TableError::NoSuchServer { service: *key, server: socket })?;
+        let (before, index) = find_server(maps, at, socket).ok_or(TableError::NoSuchServer {
+            service: *key,
+            server: socket,
+        })?;
         let service = maps.services.at(at);
         let gone = maps.servers.at(index);
         let next = gone.next.load();
@@ -185,7 +221,13 @@ impl Services {
         // The scheduler goes on where it stood: after the server before this one (ip_vs_rr_del_dest).
         sys::update64(&service.cursor, |word| {
             let cursor = Cursor::from_word(word);
-            (cursor.server == index).then_some(Cursor { server: before, ..cursor }.word())
+            (cursor.server == index).then_some(
+                Cursor {
+                    server: before,
+                    ..cursor
+                }
+                .word(),
+            )
         });
         weigh(maps, at);
         self.leaving.push(index);
@@ -201,14 +243,20 @@ impl Services {
             (true, V4(Be32::ZERO)) => SourceNat::Interface,
             (true, own) => SourceNat::Address(words::address(own)),
         };
-        let span = |seconds: u32| (seconds != 0).then(|| std::time::Duration::from_secs(seconds.into()));
+        let span =
+            |seconds: u32| (seconds != 0).then(|| std::time::Duration::from_secs(seconds.into()));
         Service {
             key,
             scheduler: words::scheduler(place.scheduler.load()),
             source_nat,
             answer,
-            timeouts: ServiceTimeouts { tcp: span(place.tcp_seconds.load()), udp: span(place.udp_seconds.load()) },
-            servers: list(maps, at).map(|index| read_server(maps, index)).collect(),
+            timeouts: ServiceTimeouts {
+                tcp: span(place.tcp_seconds.load()),
+                udp: span(place.udp_seconds.load()),
+            },
+            servers: list(maps, at)
+                .map(|index| read_server(maps, index))
+                .collect(),
         }
     }
 
@@ -226,17 +274,28 @@ impl Services {
     }
 
     fn find(&self, scope: ScopeId, key: &ServiceKey) -> Result<u32, DatapathError> {
-        self.index.get(&(scope, *key)).copied().ok_or_else(|| TableError::NoSuchService(*key).into())
+        self.index
+            .get(&(scope, *key))
+            .copied()
+            .ok_or_else(|| TableError::NoSuchService(*key).into())
     }
 
     /// Puts a server at the head of a list. One that was removed and still has connections comes back with them.
-    fn link(&mut self, maps: &mut Maps, at: u32, key: &ServiceKey, server: &Server) -> Result<(), DatapathError> {
+    fn link(
+        &mut self,
+        maps: &mut Maps,
+        at: u32,
+        key: &ServiceKey,
+        server: &Server,
+    ) -> Result<(), DatapathError> {
         server.check(key).map_err(TableError::from)?;
         let address = words::address_words(server.address)?;
         let port = Be16::new(server.port);
         let back = self.leaving.iter().position(|&index| {
             let there = maps.servers.at(index);
-            there.service.load() == at && there.address.load() == address && there.port.load() == port
+            there.service.load() == at
+                && there.address.load() == address
+                && there.port.load() == port
         });
         let index = match back {
             Some(position) => self.leaving.swap_remove(position),
@@ -285,9 +344,11 @@ impl Services {
 pub(super) fn list(maps: &Maps, service: u32) -> impl Iterator<Item = u32> + '_ {
     let first = maps.services.at(service).head.load();
     // A list is never longer than the array: a broken one ends.
-    std::iter::successors(Some(first), |&index| Some(maps.servers.at(index).next.load()))
-        .take_while(|&index| index != 0)
-        .take(maps.servers.len() as usize)
+    std::iter::successors(Some(first), |&index| {
+        Some(maps.servers.at(index).next.load())
+    })
+    .take_while(|&index| index != 0)
+    .take(maps.servers.len() as usize)
 }
 
 /// A server with the one before it (0: it is the head).
@@ -326,13 +387,17 @@ fn write_attributes(place: &abi::Service, service: &Service) -> Result<(), Datap
         SourceNat::Address(address) => (SOURCE_NAT, words::address_words(address)?),
     };
     let (tcp, udp) = (service.timeouts.tcp, service.timeouts.udp);
-    place.scheduler.store(words::scheduler_number(service.scheduler));
+    place
+        .scheduler
+        .store(words::scheduler_number(service.scheduler));
     place.tcp_timeout.store(tcp.map_or(0, words::ticks));
     place.udp_timeout.store(udp.map_or(0, words::ticks));
     place.tcp_seconds.store(tcp.map_or(0, words::seconds));
     place.udp_seconds.store(udp.map_or(0, words::seconds));
     place.nat_address.store(address);
-    place.flags.store(nat | if service.answer { ANSWER } else { 0 });
+    place
+        .flags
+        .store(nat | if service.answer { ANSWER } else { 0 });
     Ok(())
 }
 
@@ -341,7 +406,10 @@ fn write_attributes(place: &abi::Service, service: &Service) -> Result<(), Datap
 fn weigh(maps: &Maps, at: u32) {
     let service = maps.services.at(at);
     let (mut largest, mut step) = (0, 0);
-    for weight in list(maps, at).map(|index| maps.servers.at(index).weight.load()).filter(|weight| *weight > 0) {
+    for weight in list(maps, at)
+        .map(|index| maps.servers.at(index).weight.load())
+        .filter(|weight| *weight > 0)
+    {
         largest = largest.max(weight);
         step = gcd(step, weight);
     }
@@ -377,11 +445,17 @@ fn mend_cursor(maps: &Maps, service: u32, listed: &[bool]) {
     let place = maps.services.at(service);
     sys::update64(&place.cursor, |word| {
         let cursor = Cursor::from_word(word);
-        let stands = cursor.server == 0 || listed.get(cursor.server as usize).copied().unwrap_or(false);
+        let stands =
+            cursor.server == 0 || listed.get(cursor.server as usize).copied().unwrap_or(false);
         (!stands).then(|| {
             let next = maps.servers.at(cursor.server).next.load();
-            let before = list(maps, service).find(|&index| maps.servers.at(index).next.load() == next);
-            Cursor { server: before.unwrap_or(0), ..cursor }.word()
+            let before =
+                list(maps, service).find(|&index| maps.servers.at(index).next.load() == next);
+            Cursor {
+                server: before.unwrap_or(0),
+                ..cursor
+            }
+            .word()
         })
     });
 }
@@ -390,7 +464,11 @@ fn mend_cursor(maps: &Maps, service: u32, listed: &[bool]) {
 pub(super) fn ignore_missing(result: Result<(), MapError>) -> Result<(), MapError> {
     match result {
         Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),
-        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        Err(MapError::SyscallError(error))
+            if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
+        {
+            Ok(())
+        }
         result => result,
     }
 }

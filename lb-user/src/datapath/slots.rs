@@ -17,7 +17,10 @@ impl Slots {
     /// All indexes below `entries` but those that are in use.
     pub(super) fn new(entries: u32, used: impl Fn(u32) -> bool) -> Self {
         // The lowest are given out first.
-        Self { free: (1..entries).rev().filter(|index| !used(*index)).collect(), resting: VecDeque::new() }
+        Self {
+            free: (1..entries).rev().filter(|index| !used(*index)).collect(),
+            resting: VecDeque::new(),
+        }
     }
 
     /// Takes one; `None` if all are in use or resting.

@@ -67,8 +67,14 @@ pub(super) fn link_interface(pin: &Path) -> Option<u32> {
         info: std::ptr::from_mut(&mut info) as u64,
     };
     // SAFETY: the pointers are to values of the sizes that are said, which live until the call returns.
-    let result =
-        unsafe { libc::syscall(libc::SYS_bpf, GET_INFO, std::ptr::from_mut(&mut attr), size_of::<InfoAttr>()) };
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            GET_INFO,
+            std::ptr::from_mut(&mut attr),
+            size_of::<InfoAttr>(),
+        )
+    };
     (result == 0 && info.ifindex != 0).then_some(info.ifindex)
 }
 
@@ -108,7 +114,12 @@ impl BatchCursor {
             };
             // SAFETY: the pointers are to buffers of `count` keys and values, which live until the call returns.
             let result = unsafe {
-                libc::syscall(libc::SYS_bpf, LOOKUP_BATCH, std::ptr::from_mut(&mut attr), size_of::<BatchAttr>())
+                libc::syscall(
+                    libc::SYS_bpf,
+                    LOOKUP_BATCH,
+                    std::ptr::from_mut(&mut attr),
+                    size_of::<BatchAttr>(),
+                )
             };
             let error = (result != 0).then(io::Error::last_os_error);
             let end = match error {
@@ -123,7 +134,11 @@ impl BatchCursor {
                 Some(error) => return Err(error),
             };
             let count = attr.count as usize;
-            for (key, value) in keys.chunks(key_size).zip(values.chunks(value_size)).take(count) {
+            for (key, value) in keys
+                .chunks(key_size)
+                .zip(values.chunks(value_size))
+                .take(count)
+            {
                 visit(key, value);
             }
             self.place = if end { None } else { Some(after) };
@@ -134,7 +149,10 @@ impl BatchCursor {
 
 /// A value of the ABI from the bytes of a map's key or value.
 pub(super) fn from_bytes<T>(bytes: &[u8]) -> T {
-    assert!(bytes.len() >= size_of::<T>(), "a map's element is smaller than its type");
+    assert!(
+        bytes.len() >= size_of::<T>(),
+        "a map's element is smaller than its type"
+    );
     // SAFETY: there are enough bytes, and every bit pattern of the ABI's types is valid.
     unsafe { bytes.as_ptr().cast::<T>().read_unaligned() }
 }
@@ -155,7 +173,11 @@ impl<T> Mapped<T> {
     /// Maps an array of `entries` elements, made with `BPF_F_MMAPABLE`.
     pub(super) fn new(map: BorrowedFd<'_>, entries: u32) -> io::Result<Self> {
         let element = size_of::<T>().next_multiple_of(8);
-        assert_eq!(element, size_of::<T>(), "the kernel pads elements to eight bytes");
+        assert_eq!(
+            element,
+            size_of::<T>(),
+            "the kernel pads elements to eight bytes"
+        );
         let length = element * entries as usize;
         // SAFETY: a new mapping of a file, at an address of the kernel's choice.
         let memory = unsafe {
@@ -169,9 +191,12 @@ impl<T> Mapped<T> {
             )
         };
         match NonNull::new(memory) {
-            Some(memory) if memory.as_ptr() != libc::MAP_FAILED => {
-                Ok(Self { memory, length, entries, _of: PhantomData })
-            }
+            Some(memory) if memory.as_ptr() != libc::MAP_FAILED => Ok(Self {
+                memory,
+                length,
+                entries,
+                _of: PhantomData,
+            }),
             _ => Err(io::Error::last_os_error()),
         }
     }
@@ -211,7 +236,10 @@ pub(super) fn update64(word: &Shared<u64>, change: impl FnMut(u64) -> Option<u64
 
 /// Now, in the ticks of the datapath's clock.
 pub(super) fn now() -> lb_common::abi::Tick {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: the pointer is to a value of the type that the call fills in; this clock always exists.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) };
     lb_common::abi::Tick::from_nanos(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)

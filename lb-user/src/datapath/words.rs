@@ -15,7 +15,9 @@ use crate::model::{AddressFamily, Protocol, Scheduler, ScopeId, ServiceKey};
 pub(super) fn v4(address: IpAddr) -> Result<V4, DatapathError> {
     match address {
         IpAddr::V4(address) => Ok(V4::new(address.octets())),
-        IpAddr::V6(address) => Err(DatapathError::Unsupported { what: format!("IPv6 ({address})") }),
+        IpAddr::V6(address) => Err(DatapathError::Unsupported {
+            what: format!("IPv6 ({address})"),
+        }),
     }
 }
 
@@ -39,7 +41,9 @@ pub(super) fn protocol_number(protocol: Protocol) -> Result<u8, DatapathError> {
     match protocol {
         Protocol::Tcp => Ok(transport::TCP),
         Protocol::Udp => Ok(transport::UDP),
-        Protocol::Sctp => Err(DatapathError::Unsupported { what: "SCTP".into() }),
+        Protocol::Sctp => Err(DatapathError::Unsupported {
+            what: "SCTP".into(),
+        }),
     }
 }
 
@@ -53,20 +57,33 @@ pub(super) fn protocol(number: u8) -> Option<Protocol> {
 }
 
 /// The map's key of a service.
-pub(super) fn service_key(scope: ScopeId, key: &ServiceKey) -> Result<abi::ServiceKey<V4>, DatapathError> {
+pub(super) fn service_key(
+    scope: ScopeId,
+    key: &ServiceKey,
+) -> Result<abi::ServiceKey<V4>, DatapathError> {
     let scope = scope.get();
     match *key {
-        ServiceKey::Address { protocol, address, port } => Ok(abi::ServiceKey {
+        ServiceKey::Address {
+            protocol,
+            address,
+            port,
+        } => Ok(abi::ServiceKey {
             address: v4(address)?,
             scope,
             port: Be16::new(port),
             protocol: protocol_number(protocol)?,
             kind: KIND_ADDRESS,
         }),
-        ServiceKey::Fwmark { mark, family: AddressFamily::V4 } => Ok(abi::ServiceKey::fwmark(scope, mark)),
-        ServiceKey::Fwmark { family: AddressFamily::V6, .. } => {
-            Err(DatapathError::Unsupported { what: "IPv6 fwmark services".into() })
-        }
+        ServiceKey::Fwmark {
+            mark,
+            family: AddressFamily::V4,
+        } => Ok(abi::ServiceKey::fwmark(scope, mark)),
+        ServiceKey::Fwmark {
+            family: AddressFamily::V6,
+            ..
+        } => Err(DatapathError::Unsupported {
+            what: "IPv6 fwmark services".into(),
+        }),
     }
 }
 
