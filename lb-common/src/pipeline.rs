@@ -125,12 +125,16 @@ fn known<'t, A: Address, T: Tables<A>>(tables: &'t T, segment: &Segment<A>) -> F
         return found;
     }
     let flags = || tables.scope().map_or(0, |scope| scope.flags);
-    // The client uses a port again whose connection has ended: a new connection, scheduled anew.
-    let ended = matches!(found.word.state(), state::TIME_WAIT | state::CLOSE);
-    if ended && segment.event == Some(Event::Syn) && flags() & SCOPE_NO_REUSE == 0 {
-        return replace(tables, &segment.key, conn, found.word);
+    let available =
+        tables.server(conn.server.load()).is_some_and(|server| server.flags.load() & AVAILABLE != 0);
+    if segment.event == Some(Event::Syn) {
+        // The client uses a port again whose connection has ended: a new connection, scheduled anew. So is a
+        // connection that never got as far as its real server, when that has been removed.
+        let ended = matches!(found.word.state(), state::TIME_WAIT | state::CLOSE);
+        if !available || (ended && flags() & SCOPE_NO_REUSE == 0) {
+            return replace(tables, &segment.key, conn, found.word);
+        }
     }
-    let available = tables.server(conn.server.load()).is_some_and(|server| server.flags.load() & AVAILABLE != 0);
     if !available {
         if flags() & SCOPE_EXPIRE_REMOVED == 0 {
             return Found { conn: None, word: Word(0), ends: Some(Reason::ServerRemoved) };

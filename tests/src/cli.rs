@@ -60,6 +60,12 @@ enum Command {
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=50))]
         servers: u8,
     },
+    /// Load the programs and say what they cost the verifier, and how deep their stacks get.
+    BpfStats {
+        /// For other programs to read.
+        #[arg(long)]
+        json: bool,
+    },
     /// Take away what runs that have ended have left standing.
     Clean,
     /// Be a small real server, until SIGTERM.
@@ -133,6 +139,7 @@ fn run(command: Command) -> Result<ExitCode> {
             prepare()?;
             up(topology, servers)?;
         }
+        Command::BpfStats { json } => crate::bpf::stats::run(json)?,
         Command::Clean => clean()?,
         Command::Serve(options) => serve::serve(&options)?,
         Command::Get { target } => {

@@ -8,14 +8,17 @@ use lb_common::{
     conn::sweep::sweep,
     host::{Bytes, Memory},
     pipeline,
-    verdict::Verdict,
+    verdict::{Reason, Verdict},
 };
 
-use crate::processor::{Processor, World};
+use crate::{
+    packets::{CLIENT, CLIENT_PORT},
+    processor::{Processor, World},
+};
 
 /// What a processor does.
 #[derive(Clone)]
-pub enum Task {
+pub(crate) enum Task {
     /// It handles a packet.
     Packet(Bytes),
     /// It sweeps a connection.
@@ -24,19 +27,19 @@ pub enum Task {
     Wait(Duration),
 }
 
-/// What came of a processor's tasks: each packet's verdict and bytes.
-pub type Outcomes = Vec<(Verdict, Vec<u8>)>;
+/// What came of a processor's packets.
+pub(crate) type Outcomes = Vec<Verdict>;
 
 /// A race.
-pub struct Scenario {
+pub(crate) struct Scenario {
     /// What meets.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// The tables before it.
-    pub memory: fn() -> Memory<V4>,
+    pub(crate) memory: fn() -> Memory<V4>,
     /// What each processor does.
-    pub tasks: Vec<Vec<Task>>,
+    pub(crate) tasks: Vec<Vec<Task>>,
     /// What must hold afterwards, besides the audit of the tables.
-    pub check: fn(&Memory<V4>, &[Outcomes]) -> Result<(), String>,
+    pub(crate) check: fn(&Memory<V4>, &[Outcomes]) -> Result<(), String>,
 }
 
 /// One decision: which processor went on, out of which.
@@ -53,7 +56,7 @@ type Thread = Coroutine<(), (), Outcomes, DefaultStack>;
 ///
 /// # Errors
 /// What went wrong in the first bad order, and that order.
-pub fn explore(scenario: &Scenario, preemptions: usize) -> Result<usize, String> {
+pub(crate) fn explore(scenario: &Scenario, preemptions: usize) -> Result<usize, String> {
     let mut stacks: Vec<DefaultStack> = Vec::new();
     let mut decisions: Vec<Decision> = Vec::new();
     let mut runs = 0;
@@ -77,6 +80,22 @@ pub fn explore(scenario: &Scenario, preemptions: usize) -> Result<usize, String>
     }
 }
 
+/// A packet that is sent on is sent on by its own connection: the client and its port are still in it. Towards the real
+/// server another port may stand for the client's, if another processor held that one for a moment; never another
+/// client's.
+fn followed(before: &[u8], after: &[u8], verdict: &Verdict) -> Result<(), String> {
+    let port = |bytes: &[u8], at: usize| u16::from(bytes[at]) << 8 | u16::from(bytes[at + 1]);
+    let kept = match verdict.reason {
+        Reason::Forwarded => {
+            let (was, is) = (port(before, 34), port(after, 34));
+            before[26..30] == CLIENT && after[26..30] == CLIENT && (was == is || !(CLIENT_PORT..CLIENT_PORT + 8).contains(&is))
+        }
+        Reason::Replied => before[30..34] == CLIENT && after[30..34] == CLIENT && port(before, 36) == port(after, 36),
+        _ => true,
+    };
+    if kept { Ok(()) } else { Err(format!("sent on as {} of another connection", verdict.reason.name())) }
+}
+
 fn thread(number: usize, world: &Rc<World>, tasks: &[Task], stack: DefaultStack) -> Thread {
     let (world, tasks) = (Rc::clone(world), tasks.to_vec());
     Coroutine::with_stack(stack, move |yielder, ()| {
@@ -85,8 +104,12 @@ fn thread(number: usize, world: &Rc<World>, tasks: &[Task], stack: DefaultStack)
         for task in tasks {
             match task {
                 Task::Packet(mut packet) => {
+                    let before = packet.data.clone();
                     let verdict = pipeline::run(&mut packet, &processor);
-                    outcomes.push((verdict, packet.data));
+                    if let Err(fault) = followed(&before, &packet.data, &verdict) {
+                        world.broken(format!("{number}: {fault}"));
+                    }
+                    outcomes.push(verdict);
                 }
                 Task::Sweep(item) => sweep(&processor, &item),
                 Task::Wait(span) => {
@@ -145,7 +168,7 @@ fn run(
             stacks.extend(threads[chosen].take().map(Coroutine::into_stack));
         }
     }
-    if let Some(fault) = world.fault.borrow_mut().take() {
+    if let Some(fault) = world.fault() {
         return Err(fault);
     }
     world.memory.audit()?;

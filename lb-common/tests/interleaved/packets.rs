@@ -7,24 +7,24 @@ use lb_common::{
     pipeline,
 };
 
-pub const CLIENT: [u8; 4] = [192, 0, 2, 10];
-pub const SERVICE: [u8; 4] = [10, 0, 0, 100];
-pub const SERVERS: [[u8; 4]; 3] = [[10, 0, 1, 11], [10, 0, 1, 12], [10, 0, 1, 13]];
-pub const PORT: u16 = 80;
-pub const CLIENT_PORT: u16 = 40_000;
-pub const SERVER_PORT: u16 = 8080;
-pub const TCP: u8 = 6;
-pub const UDP: u8 = 17;
-pub const SYN: u8 = 2;
-pub const ACK: u8 = 16;
-pub const RST: u8 = 4;
+pub(crate) const CLIENT: [u8; 4] = [192, 0, 2, 10];
+pub(crate) const SERVICE: [u8; 4] = [10, 0, 0, 100];
+pub(crate) const SERVERS: [[u8; 4]; 3] = [[10, 0, 1, 11], [10, 0, 1, 12], [10, 0, 1, 13]];
+pub(crate) const PORT: u16 = 80;
+pub(crate) const CLIENT_PORT: u16 = 40_000;
+pub(crate) const SERVER_PORT: u16 = 8080;
+pub(crate) const TCP: u8 = 6;
+pub(crate) const UDP: u8 = 17;
+pub(crate) const SYN: u8 = 2;
+pub(crate) const ACK: u8 = 16;
+pub(crate) const RST: u8 = 4;
 
 const SCOPE: u32 = 3;
 const FRONT: u32 = 1;
 const BACK: u32 = 2;
 
 /// Tables with one TCP and one UDP service; the TCP service has this many real servers.
-pub fn tables(servers: usize, capacity: Capacity) -> Memory<V4> {
+pub(crate) fn tables(servers: usize, capacity: Capacity) -> Memory<V4> {
     let mut memory = Memory::new(SCOPE, capacity);
     memory.set_hop(1, &HopSpec::forward(FRONT, [2, 0, 0, 0, 1, 1], [2, 0, 0, 0, 0, 1]));
     memory.set_hop(2, &HopSpec::forward(BACK, [2, 0, 0, 0, 1, 2], [2, 0, 0, 0, 0, 2]));
@@ -41,9 +41,9 @@ pub fn tables(servers: usize, capacity: Capacity) -> Memory<V4> {
 }
 
 /// Little room: four connections, two of them half-open.
-pub const SMALL: Capacity = Capacity { entries: 16, half_open: 2, assured: 2, objects: 8 };
+pub(crate) const SMALL: Capacity = Capacity { entries: 16, half_open: 2, assured: 2, objects: 8 };
 /// Room enough.
-pub const USUAL: Capacity = Capacity { entries: 32, half_open: 16, assured: 16, objects: 8 };
+pub(crate) const USUAL: Capacity = Capacity { entries: 32, half_open: 16, assured: 16, objects: 8 };
 
 fn packet(src: [u8; 4], dst: [u8; 4], protocol: u8, sport: u16, dport: u16, flags: u8) -> Vec<u8> {
     let mut bytes = vec![2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 8, 8, 0];
@@ -61,17 +61,17 @@ fn packet(src: [u8; 4], dst: [u8; 4], protocol: u8, sport: u16, dport: u16, flag
 }
 
 /// A packet of the client from this port.
-pub fn from_client(protocol: u8, port: u16, flags: u8) -> Bytes {
+pub(crate) fn from_client(protocol: u8, port: u16, flags: u8) -> Bytes {
     Bytes::received(packet(CLIENT, SERVICE, protocol, port, PORT, flags), FRONT)
 }
 
 /// The answer of a real server to this client port.
-pub fn from_server(server: usize, protocol: u8, port: u16, flags: u8) -> Bytes {
+pub(crate) fn from_server(server: usize, protocol: u8, port: u16, flags: u8) -> Bytes {
     Bytes::received(packet(SERVERS[server], CLIENT, protocol, SERVER_PORT, port, flags), BACK)
 }
 
 /// The key of the client's packets.
-pub fn key(protocol: u8, port: u16) -> ConnKey<V4> {
+pub(crate) fn key(protocol: u8, port: u16) -> ConnKey<V4> {
     ConnKey {
         src: V4::new(CLIENT),
         dst: V4::new(SERVICE),
@@ -82,7 +82,7 @@ pub fn key(protocol: u8, port: u16) -> ConnKey<V4> {
 }
 
 /// The key of a real server's packets to this port.
-pub fn reply_key(server: usize, protocol: u8, port: u16) -> ConnKey<V4> {
+pub(crate) fn reply_key(server: usize, protocol: u8, port: u16) -> ConnKey<V4> {
     ConnKey {
         src: V4::new(SERVERS[server]),
         dst: V4::new(CLIENT),
@@ -93,13 +93,13 @@ pub fn reply_key(server: usize, protocol: u8, port: u16) -> ConnKey<V4> {
 }
 
 /// Handles packets before the race begins.
-pub fn run(memory: &Memory<V4>, packets: &[Bytes]) {
+pub(crate) fn run(memory: &Memory<V4>, packets: &[Bytes]) {
     for packet in packets {
         let _ = pipeline::run(&mut packet.clone(), memory);
     }
 }
 
 /// The word of the client's connection.
-pub fn word(memory: &Memory<V4>, protocol: u8, port: u16) -> Option<Word> {
+pub(crate) fn word(memory: &Memory<V4>, protocol: u8, port: u16) -> Option<Word> {
     memory.entries().get(&key(protocol, port)).map(|conn| Word(conn.word.load()))
 }

@@ -25,7 +25,7 @@ fn packet(packet: Bytes) -> Vec<Task> {
 }
 
 /// Every race.
-pub fn all() -> Vec<Scenario> {
+pub(crate) fn all() -> Vec<Scenario> {
     vec![
         Scenario {
             name: "two packets of the client on one expired connection",
@@ -178,6 +178,15 @@ pub fn all() -> Vec<Scenario> {
             check: client_served,
         },
         Scenario {
+            name: "a half-open connection expires under its answer",
+            memory: half_open,
+            tasks: vec![
+                packet(from_server(0, TCP, A, SYN | ACK)),
+                vec![Task::Wait(Duration::from_secs(61)), Task::Packet(from_client(TCP, A, SYN))],
+            ],
+            check: client_served,
+        },
+        Scenario {
             name: "the table is full while two connections are made",
             memory: nearly_full,
             tasks: vec![packet(from_client(TCP, A, SYN)), packet(from_client(TCP, B, SYN))],
@@ -207,6 +216,12 @@ fn established() -> Memory<V4> {
     run(&memory, &[from_client(TCP, A, SYN), from_server(0, TCP, A, SYN | ACK), from_client(TCP, A, ACK)]);
     // A write is due for the next packet of each side.
     memory.advance(Duration::from_secs(5));
+    memory
+}
+
+fn half_open() -> Memory<V4> {
+    let memory = tables(1, USUAL);
+    run(&memory, &[from_client(TCP, A, SYN)]);
     memory
 }
 
@@ -250,7 +265,7 @@ fn entries(memory: &Memory<V4>, wanted: usize) -> Result<(), String> {
 }
 
 fn reasons(outcomes: &[Outcomes]) -> Vec<Reason> {
-    outcomes.iter().flatten().map(|(verdict, _)| verdict.reason).collect()
+    outcomes.iter().flatten().map(|verdict| verdict.reason).collect()
 }
 
 /// Everyone's packets were sent on.

@@ -357,7 +357,7 @@ impl Engine {
             info!(scope = %id, "the scope has been empty for a minute and is given up");
             self.close(id);
         }
-        if self.ticks % ABANDONED_EVERY == 0 {
+        if self.ticks.is_multiple_of(ABANDONED_EVERY) {
             self.give_up_abandoned();
         }
     }

@@ -31,11 +31,11 @@ pub(super) fn find<'k>(
                 inode: known.inode,
             } == id
         });
-        if let (Some(place), Ok(netns)) = (place, NetNs::open_path(path)) {
-            if wanted[place].1.is(&netns) {
-                let (scope, _) = wanted.swap_remove(place);
-                found.insert(scope, netns);
-            }
+        if let (Some(place), Ok(netns)) = (place, NetNs::open_path(path))
+            && wanted[place].1.is(&netns)
+        {
+            let (scope, _) = wanted.swap_remove(place);
+            found.insert(scope, netns);
         }
         !wanted.is_empty()
     });

@@ -175,10 +175,10 @@ impl Task {
                 Event::End => break,
             }
         }
-        if let Some(keeper) = &mut self.keeper {
-            if let Err(error) = keeper.release().await {
-                debug!(scope = %self.scope, "neighbours could not be given up: {error}");
-            }
+        if let Some(keeper) = &mut self.keeper
+            && let Err(error) = keeper.release().await
+        {
+            debug!(scope = %self.scope, "neighbours could not be given up: {error}");
         }
     }
 

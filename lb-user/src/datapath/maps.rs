@@ -121,7 +121,7 @@ pub(super) fn prepare<'a>(
         } else {
             loader.map_max_entries(name, *size);
         }
-        loader.map_pin_path(*name, path);
+        loader.map_pin_path(name, path);
     }
     Ok(())
 }

@@ -52,6 +52,12 @@ pub fn open(options: &Options) -> Result<Box<dyn Datapath>, DatapathError> {
     Ok(Box::new(bpf::Bpf::open(options)?))
 }
 
+/// The compiled programs, as an ELF object: for tests that load them by themselves.
+#[must_use]
+pub fn object() -> &'static [u8] {
+    programs::OBJECT
+}
+
 /// Removes everything that is pinned: programs, links, maps. Nothing happens if there is nothing.
 ///
 /// # Errors

@@ -26,6 +26,14 @@ pub(super) enum Direction {
 impl Direction {
     pub(super) const BOTH: [Self; 2] = [Self::Ingress, Self::Egress];
 
+    /// The name of its program in the object.
+    pub(super) const fn program(self) -> &'static str {
+        match self {
+            Self::Ingress => "tc_ingress",
+            Self::Egress => "tc_egress",
+        }
+    }
+
     /// Its name in paths.
     pub(super) const fn name(self) -> &'static str {
         match self {

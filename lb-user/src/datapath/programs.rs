@@ -16,7 +16,7 @@ use super::{DatapathError, Options, ebpf, system};
 use crate::model::ScopeId;
 
 /// The compiled programs.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("BPVS_BPF_OBJECT"));
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("BPVS_BPF_OBJECT"));
 
 /// Where clsact filters of ours stand, on kernels without TCX: first.
 const FILTER: (u16, u16) = (1, 0xb75);
@@ -95,20 +95,28 @@ impl Programs {
         let path = |direction: Direction| {
             folder.join(format!("{}_prog_{:016x}", direction.name(), fingerprint()))
         };
-        if !Direction::BOTH
-            .iter()
-            .all(|direction| path(*direction).exists())
-        {
-            let sizes = maps::sizes(options);
-            let mut object = load(pins, &sizes, scope.get(), rings)?;
-            for (direction, name) in [
-                (Direction::Ingress, "tc_ingress"),
-                (Direction::Egress, "tc_egress"),
-            ] {
-                pins::remove(&path(direction)).map_err(system("remove an old pin".into()))?;
-                pin(&mut object, name, &path(direction))?;
-            }
-        }
+        let missing: Vec<Direction> = Direction::BOTH
+            .into_iter()
+            .filter(|direction| !path(*direction).exists())
+            .collect();
+        let sizes = maps::sizes(options);
+        // The verifier takes most of the time: both at once.
+        std::thread::scope(|threads| {
+            let loads: Vec<_> = missing
+                .iter()
+                .map(|&direction| {
+                    let (sizes, path) = (&sizes, path(direction));
+                    threads.spawn(move || {
+                        let mut object = load(pins, sizes, scope.get(), rings)?;
+                        pin(&mut object, direction.program(), &path)
+                    })
+                })
+                .collect();
+            loads.into_iter().try_for_each(|load| {
+                load.join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
+        })?;
         let open = |direction| {
             let path = path(direction);
             SchedClassifier::from_pin(&path).map_err(ebpf(format!("open {}", path.display())))

@@ -161,13 +161,13 @@ impl MarkRule {
                 return Err(ModelError::PortsWithoutProtocol);
             }
         }
-        if let (Some(source), Some(destination)) = (self.source, self.destination) {
-            if source.addr().is_ipv4() != destination.addr().is_ipv4() {
-                return Err(ModelError::MarkFamily {
-                    source_prefix: source.to_string(),
-                    destination: destination.to_string(),
-                });
-            }
+        if let (Some(source), Some(destination)) = (self.source, self.destination)
+            && source.addr().is_ipv4() != destination.addr().is_ipv4()
+        {
+            return Err(ModelError::MarkFamily {
+                source_prefix: source.to_string(),
+                destination: destination.to_string(),
+            });
         }
         if let Some(name) = &self.interface {
             let fits = (1..=15).contains(&name.len())

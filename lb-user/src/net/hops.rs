@@ -124,10 +124,10 @@ fn flatten(snapshot: &Snapshot) -> Prefixes<Way> {
                 continue;
             }
             let way = entries.iter().find_map(|entry| way(snapshot, entry));
-            if let Some(way) = way {
-                if !flat.covers(key.destination) {
-                    usable.push((key.destination, way));
-                }
+            if let Some(way) = way
+                && !flat.covers(key.destination)
+            {
+                usable.push((key.destination, way));
             }
         }
         for (prefix, way) in usable {

@@ -7,6 +7,7 @@
 pub mod case;
 mod cases;
 pub mod host;
+pub mod ipv6;
 pub mod packet;
 pub mod runner;
 pub mod world;
@@ -26,6 +27,11 @@ mod tests {
         let failed: Vec<String> =
             summary.failed.iter().map(|(sentence, fault)| format!("- {sentence}\n  {fault}")).collect();
         assert!(failed.is_empty(), "{} of {} cases failed:\n{}", failed.len(), cases.len(), failed.join("\n"));
+    }
+
+    #[test]
+    fn a_tcp_connection_with_128_bit_addresses() {
+        assert_eq!(super::ipv6::check(), Ok(()));
     }
 
     #[test]

@@ -1,0 +1,60 @@
+//! The programs by themselves: loaded into the kernel with maps of their own, attached to nothing.
+
+pub mod stack;
+pub mod stats;
+
+use anyhow::{Context, Result};
+use aya::{Ebpf, EbpfLoader, programs::SchedClassifier};
+use lb_common::verdict::Reason;
+
+/// The scope that such programs serve.
+pub const SCOPE: u32 = 1;
+/// Slots of both rings.
+const SLOTS: u32 = 1024;
+
+/// The programs with their names in the object.
+pub const PROGRAMS: [&str; 3] = ["tc_ingress", "tc_egress", "sweep"];
+
+/// Loads the object with small maps that nobody else sees.
+///
+/// # Errors
+/// The kernel refuses: not root, or too old.
+pub fn load() -> Result<Ebpf> {
+    let mut loader = EbpfLoader::new();
+    for (map, entries) in [
+        ("SCOPES", SCOPE + 1),
+        ("SERVICE_KEYS", 64),
+        ("SERVICES", 64),
+        ("SERVERS", 256),
+        ("SERVER_STATS", 256),
+        ("MARKS", 1024),
+        ("ANSWERS", 64),
+        ("ROUTES", 1024),
+        ("HOPS", 256),
+        ("INTERFACES", 64),
+        ("CONNS", 4 * SLOTS),
+        ("RING", 2 * SLOTS),
+        ("TICKETS", 2),
+        ("FRAGMENTS", 1024),
+        ("REASONS", (SCOPE + 1) * Reason::ALL.len() as u32),
+        ("SWEEP", 64),
+    ] {
+        loader.map_max_entries(map, entries);
+    }
+    loader
+        .override_global("SCOPE", &SCOPE, true)
+        .override_global("HALF_OPEN_SLOTS", &SLOTS, true)
+        .override_global("ASSURED_SLOTS", &SLOTS, true);
+    loader.load(lb_user::datapath::object()).context("cannot load the programs' maps")
+}
+
+/// One of the programs, passed by the verifier.
+///
+/// # Errors
+/// There is no such program, or the verifier refuses it: its log is in the error.
+pub fn program<'o>(object: &'o mut Ebpf, name: &str) -> Result<&'o mut SchedClassifier> {
+    let program: &mut SchedClassifier =
+        object.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?;
+    program.load().with_context(|| format!("the verifier refuses {name}"))?;
+    Ok(program)
+}
