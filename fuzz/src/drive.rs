@@ -54,7 +54,7 @@ pub(crate) fn drive(data: &[u8]) {
     while !input.0.is_empty() && steps < 64 {
         steps += 1;
         match input.u8() % 16 {
-            0..=7 => handle(&memory, template(&mut input, &memory)),
+            0..=7 => handle(&memory, template(&mut input)),
             8 => {
                 let length = usize::from(input.u8());
                 handle(&memory, arrival(&mut input).with_data(input.bytes(length)));
@@ -162,7 +162,7 @@ fn arrival(input: &mut Input<'_>) -> Arrived {
 }
 
 /// A packet that is nearly right: a few bytes of it are then changed.
-fn template(input: &mut Input<'_>, memory: &Memory<V4>) -> Bytes {
+fn template(input: &mut Input<'_>) -> Bytes {
     let arrived = arrival(input);
     let (shape, ports) = (input.u8(), input.u8());
     let client = [192, 0, 2, ports >> 6];
@@ -201,7 +201,6 @@ fn template(input: &mut Input<'_>, memory: &Memory<V4>) -> Bytes {
             data
         }
     };
-    let _ = memory;
     let mut packet = arrived.with_data(data);
     for _ in 0..input.u8() % 4 {
         let (at, value) = (usize::from(input.u8()), input.u8());

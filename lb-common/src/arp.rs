@@ -22,7 +22,7 @@ const TARGET_MAC: u32 = L3 + 18;
 const TARGET: u32 = L3 + 24;
 
 /// Answers a request for an address that bpvs answers for; all else passes. Gives a [`Verdict::word`].
-#[inline(never)]
+#[inline(always)]
 pub fn process<P: Packet, T: Tables<V4>>(packet: &mut P, tables: &T) -> u64 {
     let (Ok(verdict) | Err(verdict)) = decide(packet, tables);
     verdict.word()
@@ -45,6 +45,10 @@ fn decide<P: Packet, T: Tables<V4>>(packet: &mut P, tables: &T) -> Step<Verdict>
     }
     let target = packet.u32(TARGET).ok_or(malformed)?;
     if !tables.answers(&AnswerKey { address: V4(target), scope: tables.scope_id() }) {
+        return Err(not_ours);
+    }
+    // An announcement: somebody else has the address, or takes it over. Like the kernel, do not dispute it.
+    if packet.u32(SENDER).ok_or(malformed)? == target {
         return Err(not_ours);
     }
     let Some(interface) = tables.interface(arrival.ifindex) else {

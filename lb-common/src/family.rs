@@ -22,6 +22,8 @@ pub trait Family: Copy {
     const CONTROL: u8;
     /// What becomes of a packet of the control protocol: a [`Verdict::word`].
     fn control<P: Packet, T: Tables<Self::Address>>(packet: &mut P, tables: &T) -> u64;
+    /// What becomes of an ARP packet, where the family has it: a [`Verdict::word`].
+    fn arp<P: Packet, T: Tables<Self::Address>>(packet: &mut P, tables: &T) -> u64;
     /// Turns the packet into an error that goes back to its sender, or drops it where none may be sent.
     fn refuse<P: Packet, T: Tables<Self::Address>>(
         packet: &mut P,
@@ -162,6 +164,11 @@ impl Family for Ipv4 {
     }
 
     #[inline(always)]
+    fn arp<P: Packet, T: Tables<V4>>(packet: &mut P, tables: &T) -> u64 {
+        crate::arp::process(packet, tables)
+    }
+
+    #[inline(always)]
     fn refuse<P: Packet, T: Tables<V4>>(
         packet: &mut P,
         tables: &T,
@@ -253,6 +260,11 @@ impl Family for Ipv6 {
     #[inline(always)]
     fn control<P: Packet, T: Tables<V6>>(_packet: &mut P, _tables: &T) -> u64 {
         Verdict::pass(Reason::OtherProtocol).word()
+    }
+
+    #[inline(always)]
+    fn arp<P: Packet, T: Tables<V6>>(_packet: &mut P, _tables: &T) -> u64 {
+        Verdict::pass(Reason::NotIp).word()
     }
 
     #[inline(always)]

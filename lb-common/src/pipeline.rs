@@ -7,8 +7,8 @@ use crate::{
     },
     arp, classify,
     conn::{
-        create::{self, Outcome},
         claim,
+        create::{self, Outcome},
         find::{self, Found, Known},
         state::{self, Event},
         track::{self, Tracked},
@@ -21,18 +21,121 @@ use crate::{
     rewrite,
     tables::{Tables, Traffic},
     transport::{self, Segment},
-    verdict::{Reason, Step, Verdict},
+    verdict::{Action, Reason, Step, Verdict},
 };
 
 /// Ticks that the later fragments of a packet may take: as long as the kernel's reassembly waits.
 pub const FRAGMENT_LIFE: u32 = Tick::from_secs(30).0;
 
 /// Handles one packet: the verdict is what the program must do with it. Counts its reason.
+///
+/// The way of an IP packet has parts, each of which begins with the packet and gives one word. A packet of a known
+/// connection passes through [`follow`] only; one that opens a connection through [`classify`], [`create::create`] and
+/// then [`follow`] too. A program makes each part a function of its own: the verifier then checks each by itself, and
+/// the stack, which is small, holds one at a time.
 #[inline(always)]
+pub fn handle<P: Packet, T: Tables<V4>, X: Parts>(packet: &P, tables: &T, parts: &mut X) -> Verdict {
+    let bytes = packet.arrival().length;
+    let verdict = match link::content(packet) {
+        Ok(Content::Ipv4) => network(parts),
+        Ok(Content::Arp) => Verdict::from_word(parts.arp()),
+        Err(verdict) => verdict,
+    };
+    tables.count(verdict.reason, bytes);
+    verdict
+}
+
+/// The parts of a packet's way, for one packet. Each gives a [`Verdict::word`] or one of the words below.
+pub trait Parts {
+    /// [`follow`].
+    fn follow(&mut self) -> u64;
+    /// [`classify`].
+    fn classify(&mut self) -> u64;
+    /// [`create`].
+    fn create(&mut self) -> u64;
+    /// [`Family::control`].
+    fn control(&mut self) -> u64;
+    /// [`refuse`], for the word of a [`Verdict::refuse`].
+    fn refuse(&mut self, why: u64) -> u64;
+    /// [`arp::process`].
+    fn arp(&mut self) -> u64;
+}
+
+/// Handles a packet of one family, from its network header on: it follows its connection, or opens one and then follows
+/// it.
+#[inline(always)]
+pub fn network<X: Parts>(parts: &mut X) -> Verdict {
+    let mut word = parts.follow();
+    if word == UNKNOWN {
+        word = parts.classify();
+        if word == OPEN {
+            let mut choices = 0;
+            word = AGAIN;
+            while word == AGAIN && choices < CHOICES {
+                word = parts.create();
+                choices += 1;
+            }
+            if word == MADE {
+                word = parts.follow();
+            }
+        }
+    }
+    if word == CONTROL {
+        word = parts.control();
+    }
+    if word == UNKNOWN || word == AGAIN {
+        // Gone again before it could be followed, or other processors were faster each time.
+        return Verdict::drop(Reason::Busy);
+    }
+    let verdict = Verdict::from_word(word);
+    if verdict.action == Action::Refuse { Verdict::from_word(parts.refuse(word)) } else { verdict }
+}
+
+/// The parts, called directly: everywhere but in a program.
+pub struct Direct<'a, F, P, T> {
+    packet: &'a mut P,
+    tables: &'a T,
+    family: core::marker::PhantomData<F>,
+}
+
+impl<'a, F: Family, P: Packet, T: Tables<F::Address>> Direct<'a, F, P, T> {
+    /// For this packet and these tables.
+    pub fn new(packet: &'a mut P, tables: &'a T) -> Self {
+        Self { packet, tables, family: core::marker::PhantomData }
+    }
+}
+
+impl<F: Family, P: Packet, T: Tables<F::Address>> Parts for Direct<'_, F, P, T> {
+    fn follow(&mut self) -> u64 {
+        follow::<F, P, T>(self.packet, self.tables)
+    }
+
+    fn classify(&mut self) -> u64 {
+        classify::<F, P, T>(self.packet, self.tables)
+    }
+
+    fn create(&mut self) -> u64 {
+        create(self.tables)
+    }
+
+    fn control(&mut self) -> u64 {
+        F::control(self.packet, self.tables)
+    }
+
+    fn refuse(&mut self, why: u64) -> u64 {
+        refuse::<F, P, T>(self.packet, self.tables, why)
+    }
+
+    fn arp(&mut self) -> u64 {
+        F::arp(self.packet, self.tables)
+    }
+}
+
+/// [`handle`] with [`Direct`] parts.
 pub fn run<P: Packet, T: Tables<V4>>(packet: &mut P, tables: &T) -> Verdict {
     let bytes = packet.arrival().length;
     let verdict = match link::content(packet) {
-        Ok(Content::Ipv4) => network::<Ipv4, P, T>(packet, tables),
+        Ok(Content::Ipv4) => network(&mut Direct::<Ipv4, P, T>::new(packet, tables)),
         Ok(Content::Arp) => Verdict::from_word(arp::process(packet, tables)),
         Err(verdict) => verdict,
     };
@@ -40,51 +143,22 @@ pub fn run<P: Packet, T: Tables<V4>>(packet: &mut P, tables: &T) -> Verdict {
     verdict
 }
 
-/// Handles a packet of one family, from its network header on: it follows its connection, or opens one and then follows
-/// it.
-///
-/// The parts are functions of their own that begin with the packet, for the stack of a program holds one of them at a
-/// time. A packet of a known connection passes through one only.
-#[inline(always)]
-pub fn network<F: Family, P: Packet, T: Tables<F::Address>>(packet: &mut P, tables: &T) -> Verdict {
-    let mut word = follow::<F, P, T>(packet, tables);
-    if word == UNKNOWN {
-        word = classify::<F, P, T>(packet, tables);
-        if word == OPEN {
-            word = match create::create(tables) {
-                Outcome::Made | Outcome::Exists => follow::<F, P, T>(packet, tables),
-                Outcome::NoServer => UNSERVED,
-                Outcome::NoRoute => Verdict::drop(Reason::NoRoute).word(),
-                Outcome::NoPort => Verdict::drop(Reason::NoPort).word(),
-                Outcome::TableFull => Verdict::drop(Reason::TableFull).word(),
-                Outcome::Busy => Verdict::drop(Reason::Busy).word(),
-            };
-        }
-    }
-    match word {
-        CONTROL => Verdict::from_word(F::control(packet, tables)),
-        CLOSED => Verdict::from_word(unreachable::<F, P, T>(packet, tables, Reason::PortClosed)),
-        UNSERVED => Verdict::from_word(unreachable::<F, P, T>(packet, tables, Reason::NoServer)),
-        // Gone again before it could be followed.
-        UNKNOWN => Verdict::drop(Reason::Busy),
-        word => Verdict::from_word(word),
-    }
-}
-
-/// What [`follow`] gives for a packet of no known connection. Not a verdict's word, like the next two.
-const UNKNOWN: u64 = u64::MAX;
+/// What [`follow`] gives for a packet of no known connection. Not a verdict's word, like the next ones.
+pub const UNKNOWN: u64 = u64::MAX;
 /// What [`follow`] gives for a packet of the control protocol.
-const CONTROL: u64 = u64::MAX - 1;
+pub const CONTROL: u64 = u64::MAX - 1;
 /// What [`classify`] gives for a packet that opens a connection.
-const OPEN: u64 = u64::MAX - 2;
-/// Its port is not served, and the address is ours to answer for.
-const CLOSED: u64 = u64::MAX - 3;
-/// Its service has no real server.
-const UNSERVED: u64 = u64::MAX - 4;
+pub const OPEN: u64 = u64::MAX - 2;
+/// What [`create`] gives when the connection is made.
+pub const MADE: u64 = u64::MAX - 3;
+/// What [`create`] gives when another processor chose a real server meanwhile, so that the choice must be made again.
+pub const AGAIN: u64 = u64::MAX - 4;
+/// How often it is made again.
+const CHOICES: u32 = 4;
 
 /// Rewrites a packet of a known connection and sends it on. Gives a [`Verdict::word`], [`UNKNOWN`] or [`CONTROL`].
-#[inline(never)]
-fn follow<F: Family, P: Packet, T: Tables<F::Address>>(packet: &mut P, tables: &T) -> u64 {
+#[inline(always)]
+pub fn follow<F: Family, P: Packet, T: Tables<F::Address>>(packet: &mut P, tables: &T) -> u64 {
     let Some(header) = F::header(packet, L3, false) else {
         return Verdict::pass(Reason::Malformed).word();
     };
@@ -160,9 +234,9 @@ fn replace<'t, A: Address, T: Tables<A>>(
 }
 
 /// Finds the service of a packet that belongs to no connection, and notes it for [`create::create`]. Gives [`OPEN`],
-/// [`CLOSED`] or a [`Verdict::word`].
-#[inline(never)]
-fn classify<F: Family, P: Packet, T: Tables<F::Address>>(packet: &mut P, tables: &T) -> u64 {
+/// or a [`Verdict::word`].
+#[inline(always)]
+pub fn classify<F: Family, P: Packet, T: Tables<F::Address>>(packet: &mut P, tables: &T) -> u64 {
     match service::<F, P, T>(packet, tables) {
         Ok(word) => word,
         Err(verdict) => verdict.word(),
@@ -183,6 +257,10 @@ fn service<F: Family, P: Packet, T: Tables<F::Address>>(packet: &P, tables: &T) 
             return Err(Verdict::pass(Reason::NoConnection));
         }
     }
+    // Nobody can be answered at such an address; the host's stack drops it.
+    if !header.src.is_host() || header.src == header.dst {
+        return Err(Verdict::pass(Reason::Malformed));
+    }
     let Some(scope) = tables.scope() else {
         return Err(Verdict::pass(Reason::NoService));
     };
@@ -193,16 +271,44 @@ fn service<F: Family, P: Packet, T: Tables<F::Address>>(packet: &P, tables: &T) 
     }
     let answered = scope.flags & SCOPE_ANSWERS != 0
         && tables.answers(&AnswerKey { address: header.dst, scope: tables.scope_id() });
-    if answered { Ok(CLOSED) } else { Err(Verdict::pass(Reason::NoService)) }
+    Err(if answered { Verdict::refuse(Reason::PortClosed, 0, false) } else { Verdict::pass(Reason::NoService) })
 }
 
-/// Tells the sender that nobody serves this port. Gives a [`Verdict::word`].
-#[inline(never)]
-fn unreachable<F: Family, P: Packet, T: Tables<F::Address>>(packet: &mut P, tables: &T, reason: Reason) -> u64 {
+/// Makes the connection that was noted. Gives [`MADE`], [`AGAIN`] or a [`Verdict::word`].
+#[inline(always)]
+pub fn create<A: Address, T: Tables<A>>(tables: &T) -> u64 {
+    let reason = match create::create(tables) {
+        Outcome::Made | Outcome::Exists => return MADE,
+        Outcome::NoServer => return Verdict::refuse(Reason::NoServer, 0, false).word(),
+        Outcome::NoRoute => Reason::NoRoute,
+        Outcome::NoPort => Reason::NoPort,
+        Outcome::TableFull => Reason::TableFull,
+        Outcome::Contended => return AGAIN,
+        Outcome::Busy => Reason::Busy,
+    };
+    Verdict::drop(reason).word()
+}
+
+/// Tells the packet's sender why it ends here: the word of a [`Verdict::refuse`]. Gives a [`Verdict::word`].
+#[inline(always)]
+pub fn refuse<F: Family, P: Packet, T: Tables<F::Address>>(packet: &mut P, tables: &T, why: u64) -> u64 {
+    let Verdict { ifindex: value, reason, .. } = Verdict::from_word(why);
     let Some(header) = F::header(packet, L3, false) else {
         return Verdict::drop(reason).word();
     };
-    F::refuse(packet, tables, &header, Refusal::PORT_UNREACHABLE, header.dst, reason).word()
+    let refusal = match reason {
+        Reason::TimeExceeded => Refusal::TIME_EXCEEDED,
+        Reason::TooBig => Refusal::fragmentation_needed(value & 0xffff),
+        _ => Refusal::PORT_UNREACHABLE,
+    };
+    // To the client the director is the service address, to the real server it is the interface's.
+    let from = if value >> 16 & 1 != 0 {
+        let own = tables.interface(packet.arrival().ifindex).map_or(Be32::ZERO, |interface| interface.address);
+        Address::from_words([own, Be32::ZERO, Be32::ZERO, Be32::ZERO])
+    } else {
+        header.dst
+    };
+    F::refuse(packet, tables, &header, refusal, from, reason).word()
 }
 
 /// Rewrites the packet and sends it on.
@@ -222,7 +328,7 @@ fn forward<F: Family, P: Packet, T: Tables<F::Address>>(
     }
     let way = way_out::<F, P, T>(packet, tables, header, &segment.key, known);
     if way.is_obstacle() {
-        return Err(obstructed::<F, P, T>(packet, tables, header, way, known.is_reply()));
+        return Err(obstructed(way, known.is_reply()));
     }
     count_traffic(packet, tables, header, known);
     let reason = if known.is_reply() { Reason::Replied } else { Reason::Forwarded };
@@ -247,28 +353,14 @@ pub(crate) fn way_out<F: Family, P: Packet, T: Tables<F::Address>>(
     emit::way::<F, P, T>(packet, tables, header, L3, hop(tables, known))
 }
 
-/// Tells the sender of a packet what keeps it from leaving.
+/// What becomes of a packet that cannot leave.
 #[inline(always)]
-pub(crate) fn obstructed<F: Family, P: Packet, T: Tables<F::Address>>(
-    packet: &mut P,
-    tables: &T,
-    header: &Header<F::Address>,
-    way: Way,
-    is_reply: bool,
-) -> Verdict {
-    let (refusal, reason) = match way.kind {
-        Kind::TimeExceeded => (Refusal::TIME_EXCEEDED, Reason::TimeExceeded),
-        Kind::TooBig => (Refusal::fragmentation_needed(way.value), Reason::TooBig),
-        _ => return Verdict::drop(Reason::NoRoute),
-    };
-    // To the client the director is the service address, to the real server it is the interface's.
-    let from = if is_reply {
-        let own = tables.interface(packet.arrival().ifindex).map_or(Be32::ZERO, |interface| interface.address);
-        Address::from_words([own, Be32::ZERO, Be32::ZERO, Be32::ZERO])
-    } else {
-        header.dst
-    };
-    F::refuse(packet, tables, header, refusal, from, reason)
+pub(crate) fn obstructed(way: Way, is_reply: bool) -> Verdict {
+    match way.kind {
+        Kind::TimeExceeded => Verdict::refuse(Reason::TimeExceeded, 0, is_reply),
+        Kind::TooBig => Verdict::refuse(Reason::TooBig, way.value, is_reply),
+        _ => Verdict::drop(Reason::NoRoute),
+    }
 }
 
 /// The connection's hop; looked up again when it has gone, and once a second in case the route has changed.

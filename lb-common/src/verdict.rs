@@ -15,6 +15,8 @@ pub enum Action {
     Resolve,
     /// It is handed to this host's stack as if received on the interface.
     Receive,
+    /// An ICMP error about it is to go back to its sender: a step's wish, which the pipeline turns into one of the others.
+    Refuse,
 }
 
 /// The end of a packet's way through the pipeline.
@@ -51,23 +53,31 @@ impl Verdict {
         Self::new(Action::Drop, 0, reason)
     }
 
-    /// In one word: how a function with a stack frame of its own returns it.
+    /// Tell its sender why it ends here. `mtu` is what the next hop carries, where the reason is the size.
+    #[inline(always)]
+    pub const fn refuse(reason: Reason, mtu: u32, is_reply: bool) -> Self {
+        Self::new(Action::Refuse, mtu & 0xffff | (is_reply as u32) << 16, reason)
+    }
+
+    /// In one word: how a function with a stack frame of its own returns it. The reason is in the lowest byte, the action
+    /// in the next, the interface in the upper half.
     #[inline(always)]
     pub const fn word(self) -> u64 {
-        self.ifindex as u64 | (self.action as u64) << 32 | (self.reason as u64) << 40
+        self.reason as u64 | (self.action as u64) << 8 | (self.ifindex as u64) << 32
     }
 
     /// From [`Verdict::word`].
     #[inline(always)]
     pub fn from_word(word: u64) -> Self {
-        let action = match (word >> 32) as u8 {
+        let action = match word >> 8 & 0xff {
             0 => Action::Pass,
             1 => Action::Drop,
             2 => Action::Transmit,
             3 => Action::Resolve,
-            _ => Action::Receive,
+            4 => Action::Receive,
+            _ => Action::Refuse,
         };
-        Self::new(action, word as u32, Reason::from_number((word >> 40) as u8))
+        Self::new(action, (word >> 32) as u32, REASONS[(word & 0xff) as usize])
     }
 }
 
@@ -86,12 +96,6 @@ macro_rules! reasons {
         impl Reason {
             /// All of them, in the order of their numbers.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
-
-            /// From its number; one that does not exist counts as the first.
-            #[inline(always)]
-            pub fn from_number(number: u8) -> Self {
-                Self::ALL.get(usize::from(number)).copied().unwrap_or(Self::Forwarded)
-            }
 
             /// Its name in listings and metrics.
             pub const fn name(self) -> &'static str {
@@ -155,3 +159,14 @@ reasons! {
     /// Dropped: the packet could not be rewritten.
     RewriteFailed = "rewrite-failed",
 }
+
+/// The reasons by their numbers; as many as a byte has values, so that no number is out of bounds.
+static REASONS: [Reason; 256] = {
+    let mut reasons = [Reason::RewriteFailed; 256];
+    let mut number = 0;
+    while number < Reason::ALL.len() {
+        reasons[number] = Reason::ALL[number];
+        number += 1;
+    }
+    reasons
+};

@@ -9,6 +9,7 @@
 )]
 
 mod maps;
+mod parts;
 mod skb;
 mod tables;
 
@@ -51,12 +52,14 @@ pub fn tc_egress(context: TcContext) -> i32 {
 
 #[inline(always)]
 fn run(context: &TcContext, egress: bool) -> i32 {
-    let verdict = pipeline::run(&mut Skb::new(context, egress), &Maps);
+    let packet = Skb::whole(context, egress);
+    let mut parts = parts::Functions::new(context, egress);
+    let verdict = pipeline::handle(&packet, &Maps, &mut parts);
     // SAFETY: helpers that take plain numbers, or no parameters at all.
     let code = unsafe {
         match verdict.action {
             Action::Pass => i64::from(NEXT),
-            Action::Drop => i64::from(TC_ACT_SHOT),
+            Action::Drop | Action::Refuse => i64::from(TC_ACT_SHOT),
             Action::Transmit => bpf_redirect(verdict.ifindex, 0),
             Action::Resolve => bpf_redirect_neigh(verdict.ifindex, core::ptr::null_mut(), 0, 0),
             Action::Receive => bpf_redirect(verdict.ifindex, INGRESS),

@@ -52,9 +52,15 @@ macro_rules! store {
 }
 
 impl<'c> Skb<'c> {
-    /// The packet of this context, with its headers in one piece.
+    /// The packet of this context.
     #[inline(always)]
     pub fn new(context: &'c TcContext, egress: bool) -> Self {
+        Self { context, egress }
+    }
+
+    /// The packet of this context, with its headers in one piece: once for each packet.
+    #[inline(always)]
+    pub fn whole(context: &'c TcContext, egress: bool) -> Self {
         let skb = Self { context, egress };
         let linear = skb.linear();
         if linear < USUAL || (linear < HEADERS && skb.has_long_headers()) {

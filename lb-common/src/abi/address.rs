@@ -20,6 +20,10 @@ pub trait Address: Copy + PartialEq + Eq + Hash + Default + 'static {
 
     /// The 16-bit one's complement sum of the address (RFC 1071), not inverted.
     fn sum(self) -> u16;
+
+    /// Whether a packet from another host can have this source: it names one host, which is not the sender itself. The
+    /// kernel's stack drops all others (`ip_route_input_slow`).
+    fn is_host(self) -> bool;
 }
 
 /// An IPv4 address.
@@ -74,6 +78,12 @@ impl Address for V4 {
     fn sum(self) -> u16 {
         crate::checksum::fold(self.0.raw() as u64)
     }
+
+    #[inline(always)]
+    fn is_host(self) -> bool {
+        let first = self.0.get() >> 24;
+        first != 0 && first != 127 && first < 224
+    }
 }
 
 impl Address for V6 {
@@ -101,5 +111,12 @@ impl Address for V6 {
     fn sum(self) -> u16 {
         let [a, b, c, d] = self.0;
         crate::checksum::fold(a.raw() as u64 + b.raw() as u64 + c.raw() as u64 + d.raw() as u64)
+    }
+
+    #[inline(always)]
+    fn is_host(self) -> bool {
+        let [a, b, c, d] = self.0;
+        let unspecified_or_loopback = a.raw() | b.raw() | c.raw() == 0 && d.get() <= 1;
+        a.get() >> 24 != 0xff && !unspecified_or_loopback
     }
 }

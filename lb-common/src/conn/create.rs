@@ -11,8 +11,6 @@ use crate::{
     transport,
 };
 
-/// How often the choice is made again because another processor chose meanwhile.
-const CHOICES: u32 = 4;
 /// How many source ports are tried when the client's own is taken.
 const PORTS: u32 = 16;
 /// The lowest source port given out, as the kernel's own translation has it.
@@ -35,7 +33,9 @@ pub enum Outcome {
     NoPort,
     /// The table is full of live connections.
     TableFull,
-    /// Other processors were faster each time.
+    /// Another processor chose meanwhile: the choice is to be made again.
+    Contended,
+    /// Nothing was noted.
     Busy,
 }
 
@@ -66,8 +66,8 @@ pub fn note<A: Address, T: Tables<A>>(tables: &T, key: &ConnKey<A>, service: u32
     true
 }
 
-/// Makes the connection that was noted.
-#[inline(never)]
+/// Makes the connection that was noted: to a real server of the scheduler's choice, and then moves the cursor.
+#[inline(always)]
 pub fn create<A: Address, T: Tables<A>>(tables: &T) -> Outcome {
     let Some(scratch) = tables.scratch() else {
         return Outcome::Busy;
@@ -75,37 +75,18 @@ pub fn create<A: Address, T: Tables<A>>(tables: &T) -> Outcome {
     let Some(service) = tables.service(scratch.service.load()) else {
         return Outcome::NoServer;
     };
-    let mut attempt = Attempt { scratch, service, outcome: Outcome::Busy };
-    tables.repeat(CHOICES, &mut attempt);
-    attempt.outcome
-}
-
-/// One choice of a real server, and the attempt to make the connection to it.
-struct Attempt<'a, A> {
-    scratch: &'a Scratch<A>,
-    service: &'a Service,
-    outcome: Outcome,
-}
-
-impl<A: Address, T: Tables<A>> Turn<T> for Attempt<'_, A> {
-    #[inline(always)]
-    fn turn(&mut self, tables: &T) -> bool {
-        let Some(pick) = schedule::pick(tables, self.service) else {
-            self.outcome = Outcome::NoServer;
-            return false;
-        };
-        self.outcome = insert(tables, self.scratch, self.service, pick.server);
-        if self.outcome != Outcome::Made {
-            return false;
-        }
-        let scratch = self.scratch;
-        if !schedule::commit(tables, self.service, &pick) && take_back(tables, scratch) {
-            self.outcome = Outcome::Busy;
-            return true;
-        }
-        tables.count_server(pick.server, Traffic::Connection, scratch.bytes.load());
-        false
+    let Some(pick) = schedule::pick(tables, service) else {
+        return Outcome::NoServer;
+    };
+    let outcome = insert(tables, scratch, service, pick.server);
+    if outcome != Outcome::Made {
+        return outcome;
     }
+    if !schedule::commit(tables, service, &pick) && take_back(tables, scratch) {
+        return Outcome::Contended;
+    }
+    tables.count_server(pick.server, Traffic::Connection, scratch.bytes.load());
+    Outcome::Made
 }
 
 /// Takes a connection apart that was just made. `false`: it stays, for another processor's packet follows it already.

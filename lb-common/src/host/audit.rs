@@ -1,10 +1,10 @@
 //! What must hold for the connection table whenever no packet is under way.
 
-use std::{collections::HashMap, format, string::String, vec::Vec};
+use std::{collections::HashMap, format, string::String};
 
 use super::Memory;
 use crate::{
-    abi::{Address, COUNTED, ConnKey, DEAD, REPLY, Tick, Word},
+    abi::{Address, COUNTED, DEAD, REPLY, Tick, Word},
     conn::state,
     tables::{Ring, Tables},
     transport,
@@ -23,9 +23,7 @@ impl<A: Address + core::fmt::Debug> Memory<A> {
             return Err(format!("{} entries were deleted that did not exist", self.stray_deletes()));
         }
         let mut counts: HashMap<u32, (u32, u32)> = HashMap::new();
-        let mut keys: Vec<ConnKey<A>> = self.entries.keys();
-        keys.sort_by_key(|key| format!("{key:?}"));
-        for key in &keys {
+        for key in &self.entries.keys() {
             let Some(conn) = self.entries.get(key) else { continue };
             let word = Word(conn.word.load());
             if word.has(DEAD) {

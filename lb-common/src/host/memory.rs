@@ -152,9 +152,13 @@ impl<A: Address> Memory<A> {
         self.stray_deletes.get()
     }
 
-    /// The settings of the scope.
-    pub fn settings(&mut self) -> &mut Scope {
-        &mut self.scope
+    /// Sets the timeouts that can be set, in seconds: TCP established, TCP closing, UDP; 0 keeps one.
+    pub fn set_timeouts(&mut self, tcp: u32, tcp_fin: u32, udp: u32) {
+        let settable = [(state::ESTABLISHED, tcp), (state::FIN_WAIT, tcp_fin), (state::UDP, udp)];
+        for (place, (state, seconds)) in settable.into_iter().enumerate().filter(|(_, (_, seconds))| *seconds != 0) {
+            self.scope.timeouts[usize::from(state)] = Tick::from_secs(seconds).0;
+            self.scope.seconds[place] = seconds;
+        }
     }
 
     /// Room for a connection that another simulated processor makes.

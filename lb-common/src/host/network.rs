@@ -24,6 +24,8 @@ pub struct HopSpec {
     pub address: [Be32; 4],
     /// Seconds for which the Ethernet addresses may be trusted from now on.
     pub lease: u32,
+    /// The daemon is in the middle of writing it.
+    pub torn: bool,
 }
 
 impl HopSpec {
@@ -37,6 +39,7 @@ impl HopSpec {
             mtu: 1500,
             address: [Be32::ZERO; 4],
             lease: 1_000_000,
+            torn: false,
         }
     }
 
@@ -72,6 +75,7 @@ impl<A: Address> Memory<A> {
         let lease = Tick::from_secs(spec.lease).0;
         let lease = self.now().plus(lease).0;
         let hop = &self.hops[index as usize];
+        hop.sequence.store(if spec.torn { 1 } else { 2 });
         hop.kind.store(spec.kind);
         hop.oif.store(spec.oif);
         hop.mtu.store(spec.mtu);

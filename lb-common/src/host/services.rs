@@ -6,7 +6,7 @@ use super::Memory;
 use crate::abi::{
     ANSWER, AVAILABLE, Address, Be16, Be32, Cursor, KIND_FWMARK, METHOD_MASQUERADE, SCHEDULER_RR,
     SCHEDULER_WRR, SCOPE_FWMARKS, SCOPE_PORT_ZERO, SOURCE_NAT, Server, ServerStats, Service,
-    ServiceKey, Shared,
+    ServiceKey, Shared, Tick,
 };
 
 /// A virtual service.
@@ -22,13 +22,16 @@ pub struct ServiceSpec<A> {
     pub nat_address: A,
     /// Whether bpvs answers for the service address.
     pub answer: bool,
+    /// Seconds after which an idle TCP and an idle UDP connection expires; 0: the scope's setting.
+    pub timeouts: (u32, u32),
 }
 
 impl<A: Address> ServiceSpec<A> {
     /// Round robin at this address, port and protocol.
     pub fn address(protocol: u8, address: A, port: u16) -> Self {
         let key = ServiceKey { address, port: Be16::new(port), protocol, ..ServiceKey::default() };
-        Self { key, scheduler: SCHEDULER_RR, source_nat: false, nat_address: A::default(), answer: false }
+        let nat_address = A::default();
+        Self { key, scheduler: SCHEDULER_RR, source_nat: false, nat_address, answer: false, timeouts: (0, 0) }
     }
 
     /// Round robin for packets with this mark.
@@ -99,8 +102,11 @@ impl<A: Address> Memory<A> {
         let answer = if spec.answer { ANSWER } else { 0 };
         service.flags.store(answer | if spec.source_nat { SOURCE_NAT } else { 0 });
         service.nat_address.store(spec.nat_address.words());
-        service.tcp_timeout.store(0);
-        service.udp_timeout.store(0);
+        let (tcp, udp) = spec.timeouts;
+        service.tcp_timeout.store(Tick::from_secs(tcp).0);
+        service.udp_timeout.store(Tick::from_secs(udp).0);
+        service.tcp_seconds.store(tcp);
+        service.udp_seconds.store(udp);
         self.service_keys.insert(key, index);
         if spec.answer {
             self.set_answer(key.address, true);

@@ -2,7 +2,7 @@
 
 use super::{CHECKSUM, ECHO, ECHO_REPLY};
 use crate::{
-    abi::{AnswerKey, Be16, FragmentPorts, Tick, Tuple, V4},
+    abi::{Address, AnswerKey, Be16, FragmentPorts, Tick, Tuple, V4},
     checksum,
     family::{Family, Fragment, Header, Ipv4, add_to_checksum, ipv4},
     link::{self, L3},
@@ -20,6 +20,9 @@ pub(super) const HOP_LIMIT: u8 = 64;
 pub(super) fn answer<P: Packet, T: Tables<V4>>(packet: &mut P, tables: &T, header: &Header<V4>) -> Step<Verdict> {
     if !tables.answers(&AnswerKey { address: header.dst, scope: tables.scope_id() }) {
         return Err(Verdict::pass(Reason::OtherProtocol));
+    }
+    if !header.src.is_host() || header.src == header.dst {
+        return Err(Verdict::pass(Reason::Malformed));
     }
     if header.fragment == Fragment::First {
         let deadline = tables.now().plus(FRAGMENT_LIFE).0;

@@ -59,7 +59,7 @@ pub fn refuse<P: Packet, T: Tables<V4>>(
     Verdict::new(action, arrival.ifindex, reason)
 }
 
-#[inline(never)]
+#[inline(always)]
 fn build<P: Packet, T: Tables<V4>>(
     packet: &mut P,
     tables: &T,

@@ -25,7 +25,7 @@ const CHECKSUM: u32 = 2;
 const LENGTH: u32 = 8;
 
 /// What becomes of an ICMP packet: a [`Verdict::word`].
-#[inline(never)]
+#[inline(always)]
 pub fn control<P: Packet, T: Tables<V4>>(packet: &mut P, tables: &T) -> u64 {
     let Some(header) = Ipv4::header(packet, L3, false) else {
         return Verdict::pass(Reason::Malformed).word();

@@ -49,7 +49,7 @@ pub(super) fn follow<P: Packet, T: Tables<V4>>(packet: &mut P, tables: &T, heade
     };
     let way = pipeline::way_out::<Ipv4, P, T>(packet, tables, header, &key, &known);
     if way.is_obstacle() {
-        return Err(pipeline::obstructed::<Ipv4, P, T>(packet, tables, header, way, known.is_reply()));
+        return Err(pipeline::obstructed(way, known.is_reply()));
     }
 
     // An error from the real server's side comes from the service address, whoever sent it (ip_vs_nat_icmp).

@@ -99,6 +99,8 @@ impl Runner for Host {
             memory.set_answer(V4::new(*address), true);
         }
         memory.set_flag(world.flags, true);
+        let (tcp, tcp_fin, udp) = world.timeouts;
+        memory.set_timeouts(tcp, tcp_fin, udp);
         self.memory = Some(memory);
         Ok(())
     }

@@ -94,7 +94,7 @@ pub fn check() -> Result<(), String> {
             )
         };
         let mut packet = Bytes::received(input, if asks { FRONT } else { BACK });
-        let seen = pipeline::network::<Ipv6, _, _>(&mut packet, &memory);
+        let seen = pipeline::network(&mut pipeline::Direct::<Ipv6, _, _>::new(&mut packet, &memory));
         if seen != verdict {
             return Err(format!("packet {step}: {seen:?}, not {verdict:?}"));
         }
@@ -115,7 +115,7 @@ fn truncated(memory: &Memory<V6>) -> Result<(), String> {
     let whole = segment((FRONT_MAC, CLIENT.mac), 64, (CLIENT_IP, CLIENT_PORT), (SERVICE, PORT), flag::SYN);
     for length in 0..whole.len() {
         let mut packet = Bytes::received(whole[..length].to_vec(), FRONT);
-        let seen = pipeline::network::<Ipv6, _, _>(&mut packet, memory);
+        let seen = pipeline::network(&mut pipeline::Direct::<Ipv6, _, _>::new(&mut packet, memory));
         if seen != Verdict::pass(Reason::Malformed) || packet.data != whole[..length] {
             return Err(format!("cut at {length}: {seen:?}"));
         }

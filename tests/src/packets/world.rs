@@ -123,6 +123,13 @@ impl Service {
         self
     }
 
+    /// With idle timeouts of its own, in seconds: TCP, UDP.
+    #[must_use]
+    pub fn timeouts(mut self, tcp: u32, udp: u32) -> Self {
+        self.spec.timeouts = (tcp, udp);
+        self
+    }
+
     /// With another scheduler.
     #[must_use]
     pub fn scheduled(mut self, scheduler: u8) -> Self {
@@ -153,6 +160,8 @@ pub struct World {
     pub answers: Vec<Ip4>,
     /// More flags of the scope (`SCOPE_…`).
     pub flags: u32,
+    /// Timeouts in seconds: TCP established, TCP closing, UDP; 0 for IPVS's default.
+    pub timeouts: (u32, u32, u32),
     /// How much fits.
     pub capacity: Capacity,
 }
@@ -183,6 +192,7 @@ impl World {
             marks: Vec::new(),
             answers: Vec::new(),
             flags: 0,
+            timeouts: (0, 0, 0),
             capacity: Capacity::default(),
         }
     }

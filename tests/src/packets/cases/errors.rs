@@ -161,8 +161,8 @@ fn named(case: Case, sentence: &str) -> Case {
     Case { sentence: sentence.to_owned(), ..case }
 }
 
-/// A complaint of the real server about `out`, and what the client must see.
-fn complaint(out: &Frame, quoted: Vec<u8>) -> (Frame, Frame) {
+/// A complaint of the real server about a packet, and what the client must see.
+fn complaint(quoted: Vec<u8>) -> (Frame, Frame) {
     let sent = error(BACK_MAC, &SERVERS[0], CLIENT.ip, (3, 1, [0; 4]), quoted.clone());
     let header = usize::from(quoted[0] & 15) * 4;
     let mut inner = quoted;
@@ -180,7 +180,6 @@ fn complaint(out: &Frame, quoted: Vec<u8>) -> (Frame, Frame) {
             icmp.data = inner;
         }
     });
-    let _ = out;
     (sent, expected)
 }
 
@@ -188,7 +187,7 @@ fn quoted_options() -> Case {
     let (mut case, out) = established();
     for words in [1, 5, 10] {
         let with_options = Ip { options: vec![1; words * 4], ..out.ip.clone() };
-        let (sent, expected) = complaint(&out, quote(&with_options));
+        let (sent, expected) = complaint(quote(&with_options));
         case = case.packet(&sent, Expected::transmit(FRONT, Reason::IcmpRelated, &expected));
         let outer = |frame: &Frame| frame.with(|frame| frame.ip.options = vec![1; words * 4]);
         case = case.packet(&outer(&sent), Expected::transmit(FRONT, Reason::IcmpRelated, &outer(&expected)));
@@ -200,7 +199,7 @@ fn quoted_length() -> Case {
     let (mut case, out) = established();
     let whole = out.ip.bytes();
     for length in [28, 29, 32, 40, whole.len()] {
-        let (sent, expected) = complaint(&out, whole[..length].to_vec());
+        let (sent, expected) = complaint(whole[..length].to_vec());
         case = case.packet(&sent, Expected::transmit(FRONT, Reason::IcmpRelated, &expected));
     }
     for length in 0..24 {
@@ -216,7 +215,7 @@ fn quoted_length() -> Case {
 
 fn wrong_checksum() -> Case {
     let (case, out) = established();
-    let (sent, expected) = complaint(&out, quote(&out.ip));
+    let (sent, expected) = complaint(quote(&out.ip));
     let off = |frame: &Frame| {
         frame.with(|frame| {
             if let Body::Icmp(icmp) = &mut frame.ip.body {
@@ -237,7 +236,7 @@ fn unknown() -> Case {
 
 fn in_fragments() -> Case {
     let (case, out) = established();
-    let (sent, _) = complaint(&out, out.ip.bytes());
+    let (sent, _) = complaint(out.ip.bytes());
     let parts = sent.ip.fragments(40);
     let case = parts.iter().zip([Reason::IcmpUnrelated, Reason::OtherProtocol]).fold(case, |case, (part, reason)| {
         case.packet(&Frame { ip: part.clone(), ..sent.clone() }, Expected::pass(reason))
@@ -270,14 +269,14 @@ fn parameter_problem() -> Case {
 
 fn last_hop() -> Case {
     let (case, out) = established();
-    let (sent, _) = complaint(&out, quote(&out.ip));
+    let (sent, _) = complaint(quote(&out.ip));
     let sent = sent.with(|frame| frame.ip.ttl = 1);
     named(case.packet(&sent, Expected::drop(Reason::TimeExceeded)), "An error whose hop limit ends is dropped, and no error is sent about it")
 }
 
 fn counted_only() -> Case {
     let (case, out) = established();
-    let (sent, expected) = complaint(&out, quote(&out.ip));
+    let (sent, expected) = complaint(quote(&out.ip));
     let flow = Flow::of(&asks(&CLIENT, tcp(CLIENT_PORT, PORT, 0)));
     let case = case
         .wait(30)
@@ -288,7 +287,7 @@ fn counted_only() -> Case {
 
 fn local_error() -> Case {
     let (case, out) = established();
-    let (sent, expected) = complaint(&out, quote(&out.ip));
+    let (sent, expected) = complaint(quote(&out.ip));
     // This host itself, as a router, complains to the client in the real server's name; it is on its way already.
     let sent = sent.with(|frame| (frame.to, frame.from) = (CLIENT.mac, FRONT_MAC));
     let expected = expected.with(|frame| frame.ip.ttl = 64);
@@ -298,7 +297,7 @@ fn local_error() -> Case {
 
 fn after_expiry() -> Case {
     let (case, out) = established();
-    let (sent, _) = complaint(&out, quote(&out.ip));
+    let (sent, _) = complaint(quote(&out.ip));
     let case = case.wait(61).packet(&sent, Expected::pass(Reason::IcmpUnrelated)).check(Check::Entries(0));
     named(case, "An error about an expired connection is passed untouched")
 }

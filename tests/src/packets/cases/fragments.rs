@@ -6,7 +6,7 @@ use crate::packets::{
     case::{Case, Check, Expected},
     packet::{Body, Frame, Ip, flag, icmp, tcp, udp},
     world::{
-        BACK, BACK_MAC, CLIENT, CLIENT_PORT, FRONT, FRONT_MAC, PORT, SERVER_PORT, SERVERS, SERVICE, World, answers,
+        BACK, CLIENT, CLIENT_PORT, FRONT, FRONT_MAC, PORT, SERVER_PORT, SERVERS, SERVICE, World, answers,
         asks, to_client, to_server,
     },
 };
@@ -158,7 +158,6 @@ fn translated() -> Case {
     let out = to_server(&sent, &SERVERS[0]).with(|frame| frame.ip.src = BACK_IP);
     let back = answers(&SERVERS[0], BACK_IP, large(udp(SERVER_PORT, CLIENT_PORT)));
     let back_out = to_client(&back, &CLIENT);
-    let _ = BACK_MAC;
     let case = cut(&sent, &out, 64).iter().fold(
         Case::new("Fragments follow their first one through source translation, there and back", World::single().source_nat([0; 4])),
         |case, (sent, out)| case.packet(sent, Expected::transmit(BACK, Reason::Forwarded, out)),

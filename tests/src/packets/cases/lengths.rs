@@ -9,7 +9,7 @@ use crate::packets::{
     case::{Case, Check, Expected, Output},
     packet::{Body, Frame, flag, icmp, tcp, udp},
     world::{
-        BACK, BACK_MAC, CLIENT, CLIENT_PORT, FRONT, FRONT_IP, PORT, SERVER_PORT, SERVERS, SERVICE, World, answers,
+        BACK, BACK_MAC, CLIENT, CLIENT_PORT, FRONT, PORT, SERVER_PORT, SERVERS, SERVICE, World, answers,
         asks, to_client, to_server,
     },
 };
@@ -167,7 +167,6 @@ fn total_zero() -> Case {
         reason: Reason::Forwarded,
         output: Output::Bytes(out.bytes()),
     };
-    let _ = FRONT_IP;
     Case::new("A length of zero is a GSO packet beyond 64 KiB, and nothing else", World::single())
         .packet(&sent, Expected::pass(Reason::Malformed))
         .packet(large, expected)

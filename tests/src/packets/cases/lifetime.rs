@@ -5,7 +5,7 @@ use lb_common::{abi::SCOPE_NO_REUSE, conn::state, verdict::Reason};
 use crate::packets::{
     case::{Case, Check, Expected, Flow},
     packet::{Frame, flag, tcp, udp},
-    world::{CLIENT, CLIENT_PORT, PORT, SERVER_PORT, SERVERS, World, answers, asks},
+    world::{CLIENT, CLIENT_PORT, PORT, SERVER_PORT, SERVERS, Service, TCP, UDP, World, answers, asks},
 };
 
 pub(super) fn cases() -> Vec<Case> {
@@ -27,6 +27,8 @@ pub(super) fn cases() -> Vec<Case> {
         port_again_too_early(),
         expired_makes_room(),
         fins_cross(),
+        settings(),
+        own_timeouts(),
     ]
 }
 
@@ -163,6 +165,34 @@ fn fins_cross() -> Case {
         .asks(&client(flag::ACK), &SERVERS[0])
         .check(Check::State(flow(), state::TIME_WAIT, 120))
         .check(Check::Counts(0, 0, 1))
+}
+
+fn settings() -> Case {
+    let world = World { timeouts: (100, 7, 20), ..World::single() };
+    let question = asks(&CLIENT, udp(CLIENT_PORT, PORT));
+    Case::new("The scope's timeouts count for established, closing and UDP connections", world)
+        .opened(CLIENT_PORT, &SERVERS[0])
+        .check(Check::State(flow(), state::ESTABLISHED, 100))
+        .answers(&server(flag::FIN | flag::ACK))
+        .check(Check::State(flow(), state::FIN_WAIT, 7))
+        .asks(&question, &SERVERS[0])
+        .check(Check::State(Flow::of(&question), state::UDP, 20))
+}
+
+fn own_timeouts() -> Case {
+    let only = [(SERVERS[0], SERVER_PORT, 1)];
+    let service = |protocol| Service::usual(protocol).with(&only).timeouts(7200, 15);
+    let question = asks(&CLIENT, udp(CLIENT_PORT, PORT));
+    let world = World { timeouts: (100, 7, 20), ..World::empty() };
+    Case::new("A service's own timeouts come before the scope's", world.service(service(TCP)).service(service(UDP)))
+        .opened(CLIENT_PORT, &SERVERS[0])
+        .check(Check::State(flow(), state::ESTABLISHED, 7200))
+        .wait(7000)
+        .asks(&client(flag::ACK), &SERVERS[0])
+        .answers(&server(flag::FIN | flag::ACK))
+        .check(Check::State(flow(), state::FIN_WAIT, 7))
+        .asks(&question, &SERVERS[0])
+        .check(Check::State(Flow::of(&question), state::UDP, 15))
 }
 
 fn reset() -> Case {

@@ -23,6 +23,9 @@ pub(super) fn cases() -> Vec<Case> {
         arp_not_ours(),
         arp_oddities(),
         arp_truncated(),
+        arp_announcement(),
+        arp_probe(),
+        impossible_sources(),
         ping(),
         ping_not_ours(),
         ping_checksum(),
@@ -142,6 +145,35 @@ fn arp_truncated() -> Case {
             case.packet(Bytes::received(whole[..length].to_vec(), FRONT), Expected::pass(Reason::Malformed))
         },
     )
+}
+
+fn arp_announcement() -> Case {
+    let packet = arp_packet(BROADCAST, 1, (CLIENT.mac, SERVICE), ([0; 6], SERVICE));
+    Case::new("Who announces an answered address as its own is not disputed", World::usual().answering(SERVICE))
+        .packet(Bytes::received(packet, FRONT), Expected::pass(Reason::NotIp))
+}
+
+fn arp_probe() -> Case {
+    let packet = arp_packet(BROADCAST, 1, (CLIENT.mac, [0; 4]), ([0; 6], SERVICE));
+    let answer = arp_packet(CLIENT.mac, 2, (FRONT_MAC, SERVICE), (CLIENT.mac, [0; 4]));
+    Case::new("Who asks whether an answered address is free learns that it is not", World::usual().answering(SERVICE))
+        .packet(Bytes::received(packet, FRONT), Expected::transmit_bytes(FRONT, Reason::ArpAnswered, answer))
+}
+
+fn impossible_sources() -> Case {
+    let sources = [[0, 0, 0, 0], [0, 1, 2, 3], [127, 0, 0, 1], [224, 0, 0, 1], [239, 1, 1, 1], [240, 0, 0, 1], [255; 4], SERVICE];
+    let case = Case::new(
+        "A packet from an address that no other host can have opens nothing and is answered by nothing",
+        World::usual().answering(SERVICE),
+    );
+    let frames = sources.into_iter().flat_map(|source| {
+        let bodies = [tcp(CLIENT_PORT, PORT, flag::SYN), udp(CLIENT_PORT, PORT), udp(CLIENT_PORT, PORT + 1)];
+        let ping = ping_of(SERVICE).ip.body;
+        bodies.into_iter().chain([ping]).map(move |body| asks(&CLIENT, body).with(|frame| frame.ip.src = source))
+    });
+    frames
+        .fold(case, |case, frame| case.packet(&frame, Expected::pass(Reason::Malformed)))
+        .check(Check::Entries(0))
 }
 
 fn ping_of(address: Ip4) -> Frame {

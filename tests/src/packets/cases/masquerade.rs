@@ -11,7 +11,7 @@ use crate::packets::{
     case::{Case, Check, Expected, Flow, Output},
     packet::{flag, tcp, udp},
     world::{
-        BACK, BACK_IP, BACK_MAC, CLIENT, CLIENT_PORT, FAR_CLIENT, FAR_SERVER, FRONT, FRONT_IP, FRONT_MAC, LOCAL,
+        BACK, BACK_IP, CLIENT, CLIENT_PORT, FAR_CLIENT, FAR_SERVER, FRONT, FRONT_IP, FRONT_MAC, LOCAL,
         NOWHERE, PORT, SERVER_PORT, SERVERS, SERVICE, Service, Station, TCP, UDP, World, answers, asks, to_client,
         to_server,
     },
@@ -86,6 +86,7 @@ fn hops() -> Vec<Case> {
     };
     vec![
         unresolved(with(&|hop| hop.macs = None), "A hop whose neighbour is unknown is left to the kernel to resolve"),
+        unresolved(with(&|hop| hop.torn = true), "A hop that is being written is left to the kernel to resolve"),
         unresolved(with(&|hop| hop.lease = 0), "A hop whose lease has run out is left to the kernel to resolve"),
         refused(
             "A real server whose route forbids it gets no connection",
@@ -182,7 +183,6 @@ fn route_changes() -> Case {
         reason: Reason::Forwarded,
         output: Output::Bytes(to_server(&ack, &SERVERS[0]).bytes()),
     };
-    let _ = BACK_MAC;
     Case::new("A connection goes on when nothing has changed, packet after packet", World::single())
         .asks(&syn, &SERVERS[0])
         .packet(&ack, expected.clone())

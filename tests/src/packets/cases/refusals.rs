@@ -7,7 +7,7 @@ use crate::packets::{
     packet::{Body, Frame, Ip, Ip4, flag, icmp, tcp, udp},
     world::{
         BACK, BACK_IP, CLIENT, CLIENT_PORT, FAR_CLIENT, FRONT, FRONT_IP, FRONT_MAC, PORT, SERVER_PORT, SERVERS,
-        SERVICE, Service, TCP, UDP, World, answers, asks, to_client, to_server,
+        SERVICE, Service, TCP, UDP, World, answers, asks, to_server,
     },
 };
 
@@ -204,7 +204,6 @@ fn too_big_local() -> Case {
         frame.ip.src = FRONT_IP;
         (frame.to, frame.from) = (SERVERS[0].mac, FRONT_MAC);
     });
-    let _ = to_client;
     Case::new("This host's own packet that is too large is answered to this host", narrow(SERVERS[0].hop)).packet(
         Bytes::sent(sent.bytes(), FRONT),
         Expected::receive(FRONT, Reason::TooBig, error(&sent, SERVICE, 3, 4, 1000).bytes()),

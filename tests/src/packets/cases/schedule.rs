@@ -109,12 +109,17 @@ fn weight_zero() -> Case {
 }
 
 fn removed() -> Case {
-    let case = Case::new("Packets for a real server that was removed are dropped, as IPVS does by default", World::single());
-    case.opened(CLIENT_PORT, &SERVERS[0])
-        .change(Change::RemoveServer(0))
+    let case = Case::new(
+        "Packets for a real server that was removed are dropped, as IPVS does by default; a SYN begins anew",
+        World::usual(),
+    );
+    case.opened(CLIENT_PORT, &SERVERS[2])
+        .change(Change::RemoveServer(2))
         .packet(&asks(&CLIENT, tcp(CLIENT_PORT, PORT, flag::ACK)), Expected::drop(Reason::ServerRemoved))
-        .packet(&syn(0), Expected::drop(Reason::ServerRemoved))
-        .check(Check::Counts(0, 1, 0))
+        .check(Check::Counts(2, 1, 0))
+        .asks(&syn(0), &SERVERS[1])
+        .check(Check::Counts(2, 0, 0))
+        .check(Check::Counts(1, 1, 0))
 }
 
 fn removed_replies() -> Case {

@@ -7,7 +7,7 @@ use crate::packets::{
     case::{Case, Check, Expected},
     packet::{Body, Frame, Ip4, flag, tcp, udp},
     world::{
-        BACK, BACK_IP, BACK_MAC, CLIENT, CLIENT_PORT, FRONT, OTHER_SERVICE, PORT, SERVER_PORT, SERVERS, SERVICE,
+        BACK, BACK_IP, BACK_MAC, CLIENT, CLIENT_PORT, FRONT, OTHER_SERVICE, PORT, SERVER_PORT, SERVERS,
         Service, Station, TCP, UDP, World, answers, asks, asks_at, to_client, to_server,
     },
 };
@@ -174,7 +174,6 @@ fn no_address() -> Case {
         .hop(SERVERS[0].hop, |hop| hop.address = crate::packets::world::words([0; 4]));
     let spec: ServerSpec<V4> = crate::packets::world::real(&SERVERS[1], SERVER_PORT);
     let sent: Body = udp(CLIENT_PORT, PORT);
-    let _ = SERVICE;
     Case::new("Without an address to translate to there is no connection", world)
         .packet(&asks(&CLIENT, sent.clone()), Expected::drop(Reason::NoRoute))
         .check(Check::Entries(0))

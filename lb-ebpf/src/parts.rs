@@ -1,0 +1,106 @@
+//! The parts of a packet's way as functions that the verifier checks by themselves, once for the whole program: exported
+//! symbols are what it calls global functions. They take the context and numbers, nothing else.
+
+use core::arch::asm;
+
+use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
+use lb_common::{arp, family::Ipv4, icmp, pipeline};
+
+use crate::{skb::Skb, tables::Maps};
+
+/// Calls the functions below for one packet.
+pub struct Functions {
+    context: *mut __sk_buff,
+    egress: u32,
+}
+
+impl Functions {
+    /// For this packet.
+    #[inline(always)]
+    pub fn new(context: &TcContext, egress: bool) -> Self {
+        Self { context: context.skb.skb, egress: u32::from(egress) }
+    }
+}
+
+impl pipeline::Parts for Functions {
+    #[inline(always)]
+    fn follow(&mut self) -> u64 {
+        bpvs_follow(self.context, self.egress)
+    }
+
+    #[inline(always)]
+    fn classify(&mut self) -> u64 {
+        bpvs_classify(self.context, self.egress)
+    }
+
+    #[inline(always)]
+    fn create(&mut self) -> u64 {
+        bpvs_create()
+    }
+
+    #[inline(always)]
+    fn control(&mut self) -> u64 {
+        bpvs_control(self.context, self.egress)
+    }
+
+    #[inline(always)]
+    fn refuse(&mut self, why: u64) -> u64 {
+        bpvs_refuse(self.context, self.egress, why)
+    }
+
+    #[inline(always)]
+    fn arp(&mut self) -> u64 {
+        bpvs_arp(self.context, self.egress)
+    }
+}
+
+/// The packet of a part. The number counts as used even where the part does not look at it: a caller would otherwise pass
+/// whatever is in the register, which the verifier refuses.
+#[inline(always)]
+fn packet(context: *mut __sk_buff, egress: u32) -> TcContext {
+    let _copy: u64;
+    // SAFETY: a move between registers.
+    unsafe { asm!("{0} = {1}", out(reg) _copy, in(reg) u64::from(egress), options(nomem, nostack)) };
+    TcContext::new(context)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn bpvs_follow(context: *mut __sk_buff, egress: u32) -> u64 {
+    let context = packet(context, egress);
+    pipeline::follow::<Ipv4, _, _>(&mut Skb::new(&context, egress != 0), &Maps)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn bpvs_classify(context: *mut __sk_buff, egress: u32) -> u64 {
+    let context = packet(context, egress);
+    pipeline::classify::<Ipv4, _, _>(&mut Skb::new(&context, egress != 0), &Maps)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn bpvs_create() -> u64 {
+    pipeline::create(&Maps)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn bpvs_control(context: *mut __sk_buff, egress: u32) -> u64 {
+    let context = packet(context, egress);
+    icmp::control(&mut Skb::new(&context, egress != 0), &Maps)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn bpvs_refuse(context: *mut __sk_buff, egress: u32, why: u64) -> u64 {
+    let context = packet(context, egress);
+    pipeline::refuse::<Ipv4, _, _>(&mut Skb::new(&context, egress != 0), &Maps, why)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn bpvs_arp(context: *mut __sk_buff, egress: u32) -> u64 {
+    let context = packet(context, egress);
+    arp::process(&mut Skb::new(&context, egress != 0), &Maps)
+}
