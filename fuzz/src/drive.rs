@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use lb_common::{
     abi::{
-        Be16, Be32, ConnKey, SCHEDULER_WRR, SCOPE_EXPIRE_REMOVED, SCOPE_NO_REUSE, SweepItem, V4, Word,
+        Be16, Be32, ConnKey, SCHEDULER_WRR, SCOPE_EXPIRE_REMOVED, SCOPE_NO_REUSE, SweepItem, V4,
+        Word,
     },
     conn::sweep::sweep,
     host::{Bytes, Capacity, HopSpec, MarkRule, Memory, ServerSpec, ServiceSpec},
@@ -60,7 +61,10 @@ pub(crate) fn drive(data: &[u8]) {
                 handle(&memory, arrival(&mut input).with_data(input.bytes(length)));
             }
             9 | 10 => memory.advance(Duration::from_millis(u64::from(input.u16()) * 20)),
-            11 => memory.set_weight(servers[usize::from(input.u8()) % servers.len()], u32::from(input.u16())),
+            11 => memory.set_weight(
+                servers[usize::from(input.u8()) % servers.len()],
+                u32::from(input.u16()),
+            ),
             12 => memory.remove_server(servers[usize::from(input.u8()) % servers.len()]),
             13 => {
                 let service = 1 + u32::from(input.u8()) % 3;
@@ -85,7 +89,11 @@ fn server(input: &mut Input<'_>) -> ServerSpec<V4> {
     let choice = input.u8();
     ServerSpec {
         // Sometimes this host, sometimes a client.
-        address: V4::new(if choice & 0x80 == 0 { [10, 0, 1, 11 + (choice & 3)] } else { [192, 0, 2, choice & 3] }),
+        address: V4::new(if choice & 0x80 == 0 {
+            [10, 0, 1, 11 + (choice & 3)]
+        } else {
+            [192, 0, 2, choice & 3]
+        }),
         port: if choice & 4 == 0 { 8080 } else { 0 },
         weight: u32::from(choice >> 3 & 3),
     }
@@ -94,18 +102,44 @@ fn server(input: &mut Input<'_>) -> ServerSpec<V4> {
 fn world(input: &mut Input<'_>) -> Memory<V4> {
     let options = input.u16();
     let on = |bit: u32| options >> bit & 1 != 0;
-    let small = Capacity { entries: 12, half_open: 2, assured: 2, objects: 16 };
-    let usual = Capacity { entries: 64, half_open: 8, assured: 8, objects: 16 };
+    let small = Capacity {
+        entries: 12,
+        half_open: 2,
+        assured: 2,
+        objects: 16,
+    };
+    let usual = Capacity {
+        entries: 64,
+        half_open: 8,
+        assured: 8,
+        objects: 16,
+    };
     let mut memory = Memory::new(SCOPE, if on(0) { small } else { usual });
     memory.seed(u64::from(options));
     for (oif, octet) in [(1, 1), (2, 2)] {
-        memory.set_interface(oif, [2, 0, 0, 0, 0, octet], Be32::from_octets([10, 0, octet, 1]));
+        memory.set_interface(
+            oif,
+            [2, 0, 0, 0, 0, octet],
+            Be32::from_octets([10, 0, octet, 1]),
+        );
     }
-    let front = HopSpec { on_link: on(1), ..HopSpec::forward(1, [2, 0, 0, 0, 1, 1], [2, 0, 0, 0, 0, 1]) };
+    let front = HopSpec {
+        on_link: on(1),
+        ..HopSpec::forward(1, [2, 0, 0, 0, 1, 1], [2, 0, 0, 0, 0, 1])
+    };
     let address = lb_common::abi::Address::words(V4::new([10, 0, 1, 1]));
     let macs = if on(2) { None } else { front.macs };
     memory.set_hop(1, &front);
-    memory.set_hop(2, &HopSpec { oif: if on(3) { 1 } else { 2 }, address, macs, mtu: if on(4) { 100 } else { 1500 }, ..front });
+    memory.set_hop(
+        2,
+        &HopSpec {
+            oif: if on(3) { 1 } else { 2 },
+            address,
+            macs,
+            mtu: if on(4) { 100 } else { 1500 },
+            ..front
+        },
+    );
     memory.set_hop(3, &HopSpec::local());
     memory.set_hop(4, &HopSpec::blackhole());
     memory.set_route(V4::default(), 0, 1);
@@ -123,15 +157,32 @@ fn world(input: &mut Input<'_>) -> Memory<V4> {
         spec.scheduler = if on(10) { SCHEDULER_WRR } else { 0 };
         let service = memory.add_service(&spec).expect("room for a service");
         for number in 0..2 {
-            let spec = ServerSpec { address: V4::new([10, 0, 1, 11 + number]), port: if protocol == 0 { 0 } else { 8080 }, weight: 1 };
-            memory.add_server(service, &spec).expect("room for a real server");
+            let spec = ServerSpec {
+                address: V4::new([10, 0, 1, 11 + number]),
+                port: if protocol == 0 { 0 } else { 8080 },
+                weight: 1,
+            };
+            memory
+                .add_server(service, &spec)
+                .expect("room for a real server");
         }
     }
     memory.set_flag(SCOPE_NO_REUSE, on(11));
     memory.set_flag(SCOPE_EXPIRE_REMOVED, on(12));
     if on(13) {
-        let low = MarkRule { mark: 7, mask: if on(14) { 0xff } else { u32::MAX }, ports: Some((1000, 2000)), ..MarkRule::default() };
-        let all = MarkRule { mark: 0x700, mask: 0xff00, protocol: Some(17), source: (V4::new([192, 0, 2, 0]), 24), ..MarkRule::default() };
+        let low = MarkRule {
+            mark: 7,
+            mask: if on(14) { 0xff } else { u32::MAX },
+            ports: Some((1000, 2000)),
+            ..MarkRule::default()
+        };
+        let all = MarkRule {
+            mark: 0x700,
+            mask: 0xff00,
+            protocol: Some(17),
+            source: (V4::new([192, 0, 2, 0]), 24),
+            ..MarkRule::default()
+        };
         memory.set_mark_rules(&[low, all]);
     }
     if on(15) {
@@ -180,14 +231,33 @@ fn template(input: &mut Input<'_>) -> Bytes {
             } else {
                 transport(client, server, port, 8080, 16, options, shape & 8 == 0)
             };
-            let message = [&[[3, 11, 4, 12][usize::from(flags >> 1 & 3)], 1, 0, 0, 0, 0, 0, 0], &inner[14..]].concat();
-            let outer = if flags & 1 == 0 { (client, SERVICE) } else { (server, client) };
+            let message = [
+                &[
+                    [3, 11, 4, 12][usize::from(flags >> 1 & 3)],
+                    1,
+                    0,
+                    0,
+                    0,
+                    0,
+                    0,
+                    0,
+                ],
+                &inner[14..],
+            ]
+            .concat();
+            let outer = if flags & 1 == 0 {
+                (client, SERVICE)
+            } else {
+                (server, client)
+            };
             ip(outer.0, outer.1, 1, 0, &message)
         }
         5 => ip(client, SERVICE, 1, options, &[8, 0, 0, 0, 1, 2, 3, 4, 5]),
         6 => {
             let mut arp = vec![0xff; 6];
-            arp.extend([2, 0, 0, 0, 1, 1, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 1, 1]);
+            arp.extend([
+                2, 0, 0, 0, 1, 1, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 1, 1,
+            ]);
             arp.extend(client);
             arp.extend([0; 6]);
             arp.extend(SERVICE);
@@ -209,19 +279,33 @@ fn template(input: &mut Input<'_>) -> Bytes {
     }
     match input.u8() {
         cut @ 1..100 => packet.data.truncate(usize::from(cut)),
-        pad @ 100..130 => packet.data.resize(packet.data.len() + usize::from(pad - 99), 0),
-        grow @ 130..140 => packet.data.resize(packet.data.len() + usize::from(grow) * 10, 7),
+        pad @ 100..130 => packet
+            .data
+            .resize(packet.data.len() + usize::from(pad - 99), 0),
+        grow @ 130..140 => packet
+            .data
+            .resize(packet.data.len() + usize::from(grow) * 10, 7),
         _ => {}
     }
     packet
 }
 
-fn transport(src: [u8; 4], dst: [u8; 4], sport: u16, dport: u16, flags: u8, options: usize, tcp: bool) -> Vec<u8> {
+fn transport(
+    src: [u8; 4],
+    dst: [u8; 4],
+    sport: u16,
+    dport: u16,
+    flags: u8,
+    options: usize,
+    tcp: bool,
+) -> Vec<u8> {
     let mut body = Vec::new();
     body.extend(sport.to_be_bytes());
     body.extend(dport.to_be_bytes());
     if tcp {
-        body.extend([0, 0, 0, 1, 0, 0, 0, 2, 0x50, flags, 0xff, 0xff, 0x12, 0x34, 0, 0, 9]);
+        body.extend([
+            0, 0, 0, 1, 0, 0, 0, 2, 0x50, flags, 0xff, 0xff, 0x12, 0x34, 0, 0, 9,
+        ]);
     } else {
         body.extend([0, 9, 0, 0, 9]);
     }
@@ -230,7 +314,24 @@ fn transport(src: [u8; 4], dst: [u8; 4], sport: u16, dport: u16, flags: u8, opti
 
 fn ip(src: [u8; 4], dst: [u8; 4], protocol: u8, options: usize, body: &[u8]) -> Vec<u8> {
     let options = options.min(40);
-    let mut data = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 1, 1, 8, 0, 0x45 + (options / 4) as u8, 0];
+    let mut data = vec![
+        2,
+        0,
+        0,
+        0,
+        0,
+        1,
+        2,
+        0,
+        0,
+        0,
+        1,
+        1,
+        8,
+        0,
+        0x45 + (options / 4) as u8,
+        0,
+    ];
     data.extend(((20 + options + body.len()) as u16).to_be_bytes());
     data.extend([0, 7, 0, 0, 64, protocol, 0, 0]);
     data.extend(src);
@@ -245,17 +346,35 @@ fn handle(memory: &Memory<V4>, packet: Bytes) {
     let mut handled = packet.clone();
     let verdict = pipeline::run(&mut handled, memory);
     assert_eq!(memory.packets(), counted + 1, "a packet is counted once");
-    let followed = matches!(verdict.reason, Reason::Forwarded | Reason::Replied | Reason::IcmpRelated);
+    let followed = matches!(
+        verdict.reason,
+        Reason::Forwarded | Reason::Replied | Reason::IcmpRelated
+    );
     if verdict.action == Action::Pass && !followed {
-        assert_eq!(handled, packet, "what is passed for {} is untouched", verdict.reason.name());
+        assert_eq!(
+            handled,
+            packet,
+            "what is passed for {} is untouched",
+            verdict.reason.name()
+        );
     }
     if followed || matches!(verdict.reason, Reason::PingAnswered | Reason::ArpAnswered) {
-        assert_eq!(handled.data.len(), packet.data.len(), "rewriting keeps the length");
+        assert_eq!(
+            handled.data.len(),
+            packet.data.len(),
+            "rewriting keeps the length"
+        );
         assert_ne!(verdict.action, Action::Drop);
     } else if matches!(verdict.action, Action::Transmit | Action::Receive) {
-        assert!(handled.data.len() <= LONGEST_ERROR, "an error is no longer than 576 bytes");
+        assert!(
+            handled.data.len() <= LONGEST_ERROR,
+            "an error is no longer than 576 bytes"
+        );
     }
-    if matches!(verdict.action, Action::Transmit | Action::Resolve | Action::Receive) {
+    if matches!(
+        verdict.action,
+        Action::Transmit | Action::Resolve | Action::Receive
+    ) {
         assert_ne!(verdict.ifindex, 0, "an interface is named");
     }
 }
@@ -270,8 +389,20 @@ fn force(memory: &Memory<V4>, input: &mut Input<'_>) {
         dport: Be16::new(80),
         scope_protocol: SCOPE << 8 | if ports & 8 == 0 { 6 } else { 17 },
     };
-    let Some(conn) = memory.conn(&key) else { return };
-    let key = if ports & 16 == 0 { key } else { conn.to().reversed().key(key.scope_protocol) };
+    let Some(conn) = memory.conn(&key) else {
+        return;
+    };
+    let key = if ports & 16 == 0 {
+        key
+    } else {
+        conn.to().reversed().key(key.scope_protocol)
+    };
     let generation = Word(conn.word.load()).generation();
-    sweep(memory, &SweepItem { key, force: u32::from(generation) + 1 });
+    sweep(
+        memory,
+        &SweepItem {
+            key,
+            force: u32::from(generation) + 1,
+        },
+    );
 }

@@ -70,7 +70,24 @@ impl Packet {
         }
         body.extend(&self.data);
         let length = 20 + self.options.len();
-        let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, 0x40 | (length / 4) as u8, 0];
+        let mut frame = vec![
+            2,
+            0,
+            0,
+            0,
+            0,
+            1,
+            2,
+            0,
+            0,
+            0,
+            0,
+            2,
+            8,
+            0,
+            0x40 | (length / 4) as u8,
+            0,
+        ];
         frame.extend(((length + body.len()) as u16).to_be_bytes());
         frame.extend([0x12, 0x34, 0, 0, self.ttl, self.protocol, 0, 0]);
         frame.extend(self.src);
@@ -78,19 +95,33 @@ impl Packet {
         frame.extend(&self.options);
         frame.extend(body);
         let (header, transport) = wrongness(&frame);
-        put(&mut frame, L3 + 10, (0xffff - header + u32::from(self.header_off)) % 0xffff);
+        put(
+            &mut frame,
+            L3 + 10,
+            (0xffff - header + u32::from(self.header_off)) % 0xffff,
+        );
         let at = checksum_at(&frame);
         let right = (0xffff - transport + u32::from(self.transport_off)) % 0xffff;
         let zero = self.protocol == UDP && self.no_checksum;
         // Zero would say "none".
-        put(&mut frame, at, if zero { 0 } else if right == 0 { 0xffff } else { right });
+        put(
+            &mut frame,
+            at,
+            if zero {
+                0
+            } else if right == 0 {
+                0xffff
+            } else {
+                right
+            },
+        );
         frame
     }
 }
 
 prop_compose! {
     fn packet()(
-        src in prop::array::uniform4(1..=223_u8),
+        src in prop::array::uniform4(1..=126_u8),
         sport: u16,
         udp: bool,
         ttl in 3..=255_u8,
@@ -129,15 +160,27 @@ prop_compose! {
 fn tables(place: &Place) -> Memory<V4> {
     let mut memory = Memory::new(9, Capacity::default());
     // A gateway everywhere: nobody is anybody's neighbour.
-    memory.set_hop(1, &HopSpec { on_link: false, ..HopSpec::forward(1, [2; 6], [4; 6]) });
+    memory.set_hop(
+        1,
+        &HopSpec {
+            on_link: false,
+            ..HopSpec::forward(1, [2; 6], [4; 6])
+        },
+    );
     memory.set_route(V4::default(), 0, 1);
     for protocol in [TCP, UDP] {
         let mut spec = ServiceSpec::address(protocol, V4::new(SERVICE), 80);
         spec.source_nat = place.translated.is_some();
         spec.nat_address = V4::new(place.translated.unwrap_or_default());
         let service = memory.add_service(&spec).expect("room for a service");
-        let server = ServerSpec { address: V4::new(place.server), port: place.port, weight: 1 };
-        memory.add_server(service, &server).expect("room for a real server");
+        let server = ServerSpec {
+            address: V4::new(place.server),
+            port: place.port,
+            weight: 1,
+        };
+        memory
+            .add_server(service, &server)
+            .expect("room for a real server");
     }
     memory
 }
@@ -146,7 +189,10 @@ fn tables(place: &Place) -> Memory<V4> {
 fn reversed(frame: &[u8]) -> Vec<u8> {
     let mut frame = frame.to_vec();
     let l4 = L3 + header_length(&frame);
-    let (from, to) = (frame[L3 + 12..L3 + 16].to_vec(), frame[L3 + 16..L3 + 20].to_vec());
+    let (from, to) = (
+        frame[L3 + 12..L3 + 16].to_vec(),
+        frame[L3 + 16..L3 + 20].to_vec(),
+    );
     frame[L3 + 12..L3 + 16].copy_from_slice(&to);
     frame[L3 + 16..L3 + 20].copy_from_slice(&from);
     let (from, to) = (frame[l4..l4 + 2].to_vec(), frame[l4 + 2..l4 + 4].to_vec());

@@ -57,7 +57,8 @@ fn gcd(a: i64, b: i64) -> i64 {
 
 impl Model {
     fn place(&self) -> Option<usize> {
-        self.at.and_then(|name| self.list.iter().position(|real| real.name == name))
+        self.at
+            .and_then(|name| self.list.iter().position(|real| real.name == name))
     }
 
     /// `ip_vs_rr_schedule`.
@@ -65,7 +66,10 @@ impl Model {
         let from = self.place().map_or(0, |place| place + 1);
         let order = self.list[from..].iter().chain(&self.list[..from]);
         let chosen = order.into_iter().find(|real| real.weight > 0)?;
-        Some(Self { at: Some(chosen.name), ..self.clone() })
+        Some(Self {
+            at: Some(chosen.name),
+            ..self.clone()
+        })
     }
 
     /// `ip_vs_rr_del_dest`.
@@ -96,7 +100,10 @@ impl Model {
         let mut next = self.clone();
         let mut from = self.place().map_or(0, |place| place + 1);
         loop {
-            if let Some(chosen) = self.list[from..].iter().find(|real| i64::from(real.weight) >= next.current) {
+            if let Some(chosen) = self.list[from..]
+                .iter()
+                .find(|real| i64::from(real.weight) >= next.current)
+            {
                 next.at = Some(chosen.name);
                 return Some(next);
             }
@@ -110,17 +117,32 @@ impl Model {
 }
 
 fn against_the_model(scheduler: u8, steps: &[Step]) -> Result<(), TestCaseError> {
-    let mut memory: Memory<V4> = Memory::new(1, Capacity { objects: 300, ..Capacity::default() });
+    let mut memory: Memory<V4> = Memory::new(
+        1,
+        Capacity {
+            objects: 300,
+            ..Capacity::default()
+        },
+    );
     let mut spec = ServiceSpec::address(6, V4::new([10, 0, 0, 100]), 80);
     spec.scheduler = scheduler;
     let service = memory.add_service(&spec).expect("room for a service");
-    let mut model = Model { divisor: 1, ..Model::default() };
+    let mut model = Model {
+        divisor: 1,
+        ..Model::default()
+    };
     let weighted = scheduler == SCHEDULER_WRR;
     for step in steps {
         match *step {
             Step::Add(weight) => {
-                let spec = ServerSpec { address: V4::new([10, 0, 1, 1]), port: 80, weight };
-                let Some(name) = memory.add_server(service, &spec) else { continue };
+                let spec = ServerSpec {
+                    address: V4::new([10, 0, 1, 1]),
+                    port: 80,
+                    weight,
+                };
+                let Some(name) = memory.add_server(service, &spec) else {
+                    continue;
+                };
                 model.list.insert(0, Real { name, weight });
                 if weighted {
                     model.changed_in_weighted();
@@ -147,10 +169,17 @@ fn against_the_model(scheduler: u8, steps: &[Step]) -> Result<(), TestCaseError>
                 }
             }
             Step::Connection(made) => {
-                let wanted = if weighted { model.weighted() } else { model.round_robin() };
+                let wanted = if weighted {
+                    model.weighted()
+                } else {
+                    model.round_robin()
+                };
                 let service = memory.service(service).expect("the service");
                 let pick = schedule::pick(&memory, service);
-                prop_assert_eq!(pick.map(|pick| pick.server), wanted.as_ref().and_then(|next| next.at));
+                prop_assert_eq!(
+                    pick.map(|pick| pick.server),
+                    wanted.as_ref().and_then(|next| next.at)
+                );
                 if let (true, Some(pick), Some(next)) = (made, pick, wanted) {
                     prop_assert!(schedule::commit(&memory, service, &pick));
                     model = next;
@@ -179,9 +208,15 @@ proptest! {
 #[test]
 fn a_choice_on_an_older_cursor_is_made_again() {
     let mut memory: Memory<V4> = Memory::new(1, Capacity::default());
-    let service = memory.add_service(&ServiceSpec::address(6, V4::new([10, 0, 0, 100]), 80)).expect("room");
+    let service = memory
+        .add_service(&ServiceSpec::address(6, V4::new([10, 0, 0, 100]), 80))
+        .expect("room");
     for _ in 0..3 {
-        let spec = ServerSpec { address: V4::new([10, 0, 1, 1]), port: 80, weight: 1 };
+        let spec = ServerSpec {
+            address: V4::new([10, 0, 1, 1]),
+            port: 80,
+            weight: 1,
+        };
         memory.add_server(service, &spec).expect("room");
     }
     let service = memory.service(service).expect("the service");

@@ -26,7 +26,12 @@ fn datagram(client: u32) -> Bytes {
 /// Every connection has a port of its own; when few are left new connections lose, are counted, and leave nothing.
 #[test]
 fn every_connection_has_its_own_until_they_run_out() {
-    let capacity = Capacity { entries: 4 * PORTS, half_open: 1 << 17, assured: 1 << 4, objects: 4 };
+    let capacity = Capacity {
+        entries: 4 * PORTS,
+        half_open: 1 << 17,
+        assured: 1 << 4,
+        objects: 4,
+    };
     let mut memory: Memory<V4> = Memory::new(1, capacity);
     memory.set_hop(1, &HopSpec::forward(1, [2; 6], [4; 6]));
     memory.set_hop(2, &HopSpec::forward(2, [2; 6], [4; 6]));
@@ -35,8 +40,14 @@ fn every_connection_has_its_own_until_they_run_out() {
     let mut spec = ServiceSpec::address(UDP, V4::new([10, 0, 0, 100]), 53);
     (spec.source_nat, spec.nat_address) = (true, V4::new([10, 0, 1, 1]));
     let service = memory.add_service(&spec).expect("room for a service");
-    let server = ServerSpec { address: V4::new([10, 0, 1, 11]), port: 53, weight: 1 };
-    memory.add_server(service, &server).expect("room for a real server");
+    let server = ServerSpec {
+        address: V4::new([10, 0, 1, 11]),
+        port: 53,
+        weight: 1,
+    };
+    memory
+        .add_server(service, &server)
+        .expect("room for a real server");
 
     let mut ports = HashSet::new();
     let mut lost = 0;
@@ -52,10 +63,18 @@ fn every_connection_has_its_own_until_they_run_out() {
             reason => panic!("{}", reason.name()),
         }
         // Sixteen tries find one of the free half with certainty, nearly.
-        assert!(lost == 0 || ports.len() > PORTS / 3, "the first was lost at {}", ports.len());
+        assert!(
+            lost == 0 || ports.len() > PORTS / 3,
+            "the first was lost at {}",
+            ports.len()
+        );
     }
     assert!(lost > 0, "they run out");
-    assert!(ports.len() > PORTS * 4 / 5, "{} ports were given out", ports.len());
+    assert!(
+        ports.len() > PORTS * 4 / 5,
+        "{} ports were given out",
+        ports.len()
+    );
     assert_eq!(memory.entries().len(), 2 * ports.len());
     memory.audit().expect("the tables are sound");
 }

@@ -129,7 +129,8 @@ impl<A: Address> Conn<A> {
     }
 }
 
-/// The connection has been answered (masquerade): a flood of half-open ones cannot push it out.
+/// Both sides have been heard: the real server has answered and, with TCP, the handshake is over. A flood of connections
+/// that never get so far cannot push it out.
 pub const ASSURED: u8 = 1;
 /// This is the reply entry.
 pub const REPLY: u8 = 2;
@@ -137,6 +138,8 @@ pub const REPLY: u8 = 2;
 pub const COUNTED: u8 = 4;
 /// Claimed by whoever deletes it; nobody else may touch it or delete it.
 pub const DEAD: u8 = 8;
+/// The real server has answered.
+pub const ANSWERED: u8 = 16;
 
 /// What the daemon asks the sweep program to look at.
 #[repr(C)]
@@ -178,7 +181,7 @@ impl Word {
         (self.0 >> 48) as u8
     }
 
-    /// [`ASSURED`], [`REPLY`], [`COUNTED`], [`DEAD`].
+    /// [`ASSURED`], [`REPLY`], [`COUNTED`], [`DEAD`], [`ANSWERED`].
     #[inline(always)]
     pub const fn flags(self) -> u8 {
         (self.0 >> 56) as u8

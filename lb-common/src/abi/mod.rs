@@ -14,7 +14,7 @@ mod tick;
 
 pub use address::{Address, V4, V6};
 pub use be::{Be16, Be32};
-pub use conn::{ASSURED, COUNTED, Conn, ConnKey, DEAD, REPLY, SweepItem, Tuple, Word};
+pub use conn::{ANSWERED, ASSURED, COUNTED, Conn, ConnKey, DEAD, REPLY, SweepItem, Tuple, Word};
 pub use network::{
     AnswerKey, FragmentKey, FragmentPorts, HOP_BLACKHOLE, HOP_FORWARD, HOP_LOCAL, HOP_NONE, HOP_ON_LINK, HOP_RESOLVED, Hop,
     Interface, InterfaceKey, Mac, RouteKey,

@@ -18,8 +18,8 @@ const PROBES: u32 = 16;
 /// Takes a slot for the connection with this forward key; `None`: the ring is full of live, answered connections.
 #[inline(never)]
 pub fn take<A: Address, T: Tables<A>>(tables: &T, ring: Ring, key: &ConnKey<A>) -> Option<u32> {
-    // A half-open connection never keeps its slot: the first one serves.
-    let most = if matches!(ring, Ring::HalfOpen) { 1 } else { PROBES };
+    // A half-open connection does not keep its slot: the first one serves, unless a packet of its own comes at this moment.
+    let most = if matches!(ring, Ring::HalfOpen) { 2 } else { PROBES };
     let mut probe = Probe { ring, key, ticket: None };
     tables.repeat(most, &mut probe);
     probe.ticket
@@ -50,7 +50,7 @@ impl<A: Address, T: Tables<A>> Turn<T> for Probe<'_, A> {
     }
 }
 
-/// Makes the connection that a slot names give way. `false`: it is alive and stays.
+/// Makes the connection that a slot names give way. `false`: it stays.
 #[inline(always)]
 fn vacate<A: Address, T: Tables<A>>(tables: &T, ring: Ring, index: u32, key: &ConnKey<A>) -> bool {
     let Some(conn) = tables.conn(key) else {
@@ -69,8 +69,10 @@ fn vacate<A: Address, T: Tables<A>>(tables: &T, ring: Ring, index: u32, key: &Co
     if matches!(ring, Ring::Assured) && !word.expired(tables.now()) {
         return false;
     }
-    if claim::claim(tables, conn, word) {
+    // A packet of its own may be faster: it keeps its slot, or, answered by it, moves to the other ring.
+    let claimed = claim::claim(tables, conn, word);
+    if claimed {
         claim::bury(tables, key, conn, word);
     }
-    true
+    claimed
 }

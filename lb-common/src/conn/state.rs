@@ -183,3 +183,10 @@ pub const fn active(state: State) -> bool {
     const ACTIVE: u32 = 1 << ESTABLISHED | 1 << SYN_SENT | 1 << SYN_RECV | 1 << SYNACK;
     ACTIVE >> (state & 31) & 1 != 0
 }
+
+/// Whether a TCP connection in this state has yet to be established.
+#[inline(always)]
+pub const fn opening(state: State) -> bool {
+    const OPENING: u32 = 1 << NONE | 1 << SYN_SENT | 1 << SYN_RECV | 1 << SYNACK;
+    OPENING >> (state & 31) & 1 != 0
+}

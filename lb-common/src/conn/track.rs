@@ -9,7 +9,7 @@ use super::{
     state::{self, Direction, Event, State},
 };
 use crate::{
-    abi::{ASSURED, Address, COUNTED, Conn, ConnKey, DEAD, REPLY, Scope, Tick, Word},
+    abi::{ANSWERED, ASSURED, Address, COUNTED, Conn, ConnKey, DEAD, REPLY, Scope, Tick, Word},
     tables::{Ring, Tables},
     transport,
 };
@@ -138,10 +138,14 @@ fn advance<A: Address, T: Tables<A>>(tables: &T, key: &ConnKey<A>, conn: &Conn<A
 #[inline(always)]
 fn successor<A: Address, T: Tables<A>>(tables: &T, key: &ConnKey<A>, conn: &Conn<A>, word: Word, seen: Seen) -> Word {
     let state = seen.after(word.state());
-    let assured = if seen.is_reply() { ASSURED } else { word.flags() & ASSURED };
-    let counted = if key.protocol() == transport::TCP && state::active(state) { COUNTED } else { 0 };
+    let tcp = key.protocol() == transport::TCP;
+    let answered = if seen.is_reply() { ANSWERED } else { word.flags() & ANSWERED };
+    // A real server that answers every SYN of a flood does not make its connections worth keeping.
+    let opening = tcp && state::opening(state);
+    let assured = if answered != 0 && !opening { ASSURED } else { word.flags() & ASSURED };
+    let counted = if tcp && state::active(state) { COUNTED } else { 0 };
     let deadline = tables.now().plus(timeout(tables, conn.server.load(), state));
-    Word::new(deadline, word.generation(), state, assured | counted)
+    Word::new(deadline, word.generation(), state, answered | assured | counted)
 }
 
 /// What follows from a change that this processor made.

@@ -20,11 +20,16 @@ impl<A: Address + core::fmt::Debug> Memory<A> {
     /// The first invariant that does not hold.
     pub fn audit(&self) -> Result<(), Fault> {
         if self.stray_deletes() != 0 {
-            return Err(format!("{} entries were deleted that did not exist", self.stray_deletes()));
+            return Err(format!(
+                "{} entries were deleted that did not exist",
+                self.stray_deletes()
+            ));
         }
         let mut counts: HashMap<u32, (u32, u32)> = HashMap::new();
         for key in &self.entries.keys() {
-            let Some(conn) = self.entries.get(key) else { continue };
+            let Some(conn) = self.entries.get(key) else {
+                continue;
+            };
             let word = Word(conn.word.load());
             if word.has(DEAD) {
                 return Err(format!("claimed and never deleted: {key:?}"));
@@ -40,7 +45,9 @@ impl<A: Address + core::fmt::Debug> Memory<A> {
             if twin.is_none() {
                 let short = word.deadline().since(self.now()) <= Tick::from_secs(3).0 as i32;
                 if !(word.has(REPLY) && short) {
-                    return Err(format!("half a connection: {key:?} {word:?} has no {other_key:?}"));
+                    return Err(format!(
+                        "half a connection: {key:?} {word:?} has no {other_key:?}"
+                    ));
                 }
                 continue;
             }
@@ -49,7 +56,9 @@ impl<A: Address + core::fmt::Debug> Memory<A> {
             }
             let tcp = key.protocol() == transport::TCP;
             if word.has(COUNTED) != (tcp && state::active(word.state())) {
-                return Err(format!("counted as active or not against its state: {key:?} {word:?}"));
+                return Err(format!(
+                    "counted as active or not against its state: {key:?} {word:?}"
+                ));
             }
             let count = counts.entry(conn.server.load()).or_default();
             count.0 += 1;
@@ -59,7 +68,10 @@ impl<A: Address + core::fmt::Debug> Memory<A> {
             let (total, active) = counts.get(&index).copied().unwrap_or_default();
             let said = (server.total.load(), server.active.load());
             if said != (total, active) {
-                return Err(format!("server {index} counts {said:?}, the table has {:?}", (total, active)));
+                return Err(format!(
+                    "server {index} counts {said:?}, the table has {:?}",
+                    (total, active)
+                ));
             }
         }
         Ok(())

@@ -27,14 +27,30 @@ pub struct Bytes {
 impl Bytes {
     /// A packet that was received for this host on the interface `ifindex`.
     pub fn received(data: Vec<u8>, ifindex: u32) -> Self {
-        let arrival = Arrival { ifindex, to_host: true, ..Arrival::default() };
-        Self { data, arrival, ..Self::default() }
+        let arrival = Arrival {
+            ifindex,
+            to_host: true,
+            ..Arrival::default()
+        };
+        Self {
+            data,
+            arrival,
+            ..Self::default()
+        }
     }
 
     /// A packet that this host sends on the interface `ifindex`.
     pub fn sent(data: Vec<u8>, ifindex: u32) -> Self {
-        let arrival = Arrival { ifindex, egress: true, ..Arrival::default() };
-        Self { data, arrival, ..Self::default() }
+        let arrival = Arrival {
+            ifindex,
+            egress: true,
+            ..Arrival::default()
+        };
+        Self {
+            data,
+            arrival,
+            ..Self::default()
+        }
     }
 
     fn read<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
@@ -44,13 +60,21 @@ impl Bytes {
 
     fn write(&mut self, at: u32, bytes: &[u8]) -> Option<()> {
         let at = at as usize;
-        self.data.get_mut(at..at.checked_add(bytes.len())?)?.copy_from_slice(bytes);
+        self.data
+            .get_mut(at..at.checked_add(bytes.len())?)?
+            .copy_from_slice(bytes);
         Some(())
     }
 
     /// Adds a difference to a transport checksum as the kernel does (`inet_proto_csum_replace_by_diff`),
     /// down to which of the two zeros of one's complement results.
-    fn replace_by_difference(&mut self, at: u32, difference: u16, pseudo: bool, zero_is_none: bool) -> Option<()> {
+    fn replace_by_difference(
+        &mut self,
+        at: u32,
+        difference: u16,
+        pseudo: bool,
+        zero_is_none: bool,
+    ) -> Option<()> {
         let old = self.u16(at)?.raw();
         if zero_is_none && old == 0 {
             return Some(());
@@ -83,11 +107,13 @@ impl Packet for Bytes {
     }
 
     fn u16(&self, at: u32) -> Option<Be16> {
-        self.read(at).map(|bytes| Be16::from_raw(u16::from_ne_bytes(bytes)))
+        self.read(at)
+            .map(|bytes| Be16::from_raw(u16::from_ne_bytes(bytes)))
     }
 
     fn u32(&self, at: u32) -> Option<Be32> {
-        self.read(at).map(|bytes| Be32::from_raw(u32::from_ne_bytes(bytes)))
+        self.read(at)
+            .map(|bytes| Be32::from_raw(u32::from_ne_bytes(bytes)))
     }
 
     fn set_u8(&mut self, at: u32, value: u8) -> Option<()> {
@@ -102,7 +128,13 @@ impl Packet for Bytes {
         self.write(at, &value.raw().to_ne_bytes())
     }
 
-    fn update_checksum(&mut self, at: u32, addresses: u16, ports: u16, zero_is_none: bool) -> Option<()> {
+    fn update_checksum(
+        &mut self,
+        at: u32,
+        addresses: u16,
+        ports: u16,
+        zero_is_none: bool,
+    ) -> Option<()> {
         self.replace_by_difference(at, addresses, true, zero_is_none)?;
         if ports == 0 || ports == 0xffff {
             return Some(());
@@ -128,11 +160,15 @@ impl Packet for Bytes {
         if self.data.len() < at {
             return None;
         }
-        self.data.splice(at..at, core::iter::repeat_n(UNWRITTEN, bytes as usize));
+        self.data
+            .splice(at..at, core::iter::repeat_n(UNWRITTEN, bytes as usize));
         Some(())
     }
 
     fn arrival(&self) -> Arrival {
-        Arrival { length: self.data.len() as u32, ..self.arrival }
+        Arrival {
+            length: self.data.len() as u32,
+            ..self.arrival
+        }
     }
 }

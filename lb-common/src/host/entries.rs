@@ -59,7 +59,10 @@ impl<A: Address> Entries<A> {
 
     /// The entry of this key.
     pub fn get(&self, key: &ConnKey<A>) -> Option<&Conn<A>> {
-        self.index.borrow().get(key).and_then(|&place| self.memory.get(place))
+        self.index
+            .borrow()
+            .get(key)
+            .and_then(|&place| self.memory.get(place))
     }
 
     /// Copies an entry into the table.

@@ -3,9 +3,7 @@
 use std::vec::Vec;
 
 use super::Memory;
-use crate::abi::{
-    Address, Be16, MarkKey, MarkValue, SCOPE_MARK_MASKS, SHAPES, Shape,
-};
+use crate::abi::{Address, Be16, MarkKey, MarkValue, SCOPE_MARK_MASKS, SHAPES, Shape};
 
 /// A mark rule: what it leaves `None` (or a prefix of 0) matches everything.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -34,18 +32,29 @@ impl<A: Address> Memory<A> {
         let mut shapes = Vec::new();
         for (order, rule) in (1..).zip(rules) {
             for (port, port_prefix) in prefixes(rule.ports) {
-                let interface = if rule.ifindex.is_some() { Shape::INTERFACE } else { 0 };
-                let protocol = if rule.protocol.is_some() { Shape::PROTOCOL } else { 0 };
+                let interface = if rule.ifindex.is_some() {
+                    Shape::INTERFACE
+                } else {
+                    0
+                };
+                let protocol = if rule.protocol.is_some() {
+                    Shape::PROTOCOL
+                } else {
+                    0
+                };
                 let shape = Shape {
                     source_prefix: rule.source.1,
                     destination_prefix: rule.destination.1,
                     port_prefix,
                     fields: interface | protocol,
                 };
-                let index = shapes.iter().position(|other| *other == shape).unwrap_or_else(|| {
-                    shapes.push(shape);
-                    shapes.len() - 1
-                });
+                let index = shapes
+                    .iter()
+                    .position(|other| *other == shape)
+                    .unwrap_or_else(|| {
+                        shapes.push(shape);
+                        shapes.len() - 1
+                    });
                 let key = MarkKey {
                     src: rule.source.0.masked(rule.source.1),
                     dst: rule.destination.0.masked(rule.destination.1),
@@ -55,7 +64,14 @@ impl<A: Address> Memory<A> {
                     protocol: rule.protocol.unwrap_or(0),
                     shape: index as u8,
                 };
-                self.marks.insert(key, MarkValue { value: rule.mark, mask: rule.mask, order });
+                self.marks.insert(
+                    key,
+                    MarkValue {
+                        value: rule.mark,
+                        mask: rule.mask,
+                        order,
+                    },
+                );
             }
         }
         if shapes.len() > SHAPES {
@@ -66,7 +82,10 @@ impl<A: Address> Memory<A> {
             *place = *shape;
         }
         self.scope.shape_count = shapes.len() as u32;
-        self.set_flag(SCOPE_MARK_MASKS, rules.iter().any(|rule| rule.mask != u32::MAX));
+        self.set_flag(
+            SCOPE_MARK_MASKS,
+            rules.iter().any(|rule| rule.mask != u32::MAX),
+        );
         true
     }
 }

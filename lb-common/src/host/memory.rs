@@ -36,7 +36,12 @@ pub struct Capacity {
 
 impl Default for Capacity {
     fn default() -> Self {
-        Self { entries: 256, half_open: 64, assured: 64, objects: 32 }
+        Self {
+            entries: 256,
+            half_open: 64,
+            assured: 64,
+            objects: 32,
+        }
     }
 }
 
@@ -80,7 +85,11 @@ impl<A: Address> Memory<A> {
             *ticks = Tick::from_secs(seconds).0;
         }
         let shape = Shape::default();
-        let ring = |slots| (0..slots).map(|_| Shared::new(ConnKey::default())).collect();
+        let ring = |slots| {
+            (0..slots)
+                .map(|_| Shared::new(ConnKey::default()))
+                .collect()
+        };
         Self {
             id,
             clock: Cell::new(START),
@@ -94,13 +103,19 @@ impl<A: Address> Memory<A> {
                 shapes: [shape; crate::abi::SHAPES],
             },
             service_keys: HashMap::new(),
-            services: (0..capacity.objects).map(|_| super::services::no_service()).collect(),
-            servers: (0..capacity.objects).map(|_| super::services::no_server()).collect(),
+            services: (0..capacity.objects)
+                .map(|_| super::services::no_service())
+                .collect(),
+            servers: (0..capacity.objects)
+                .map(|_| super::services::no_server())
+                .collect(),
             stats: RefCell::new(vec![ServerStats::default(); capacity.objects]),
             marks: HashMap::new(),
             answers: HashSet::new(),
             routes: Vec::new(),
-            hops: (0..capacity.objects).map(|_| super::network::no_hop()).collect(),
+            hops: (0..capacity.objects)
+                .map(|_| super::network::no_hop())
+                .collect(),
             interfaces: HashMap::new(),
             entries: Entries::new(capacity.entries),
             stray_deletes: Cell::new(0),
@@ -134,7 +149,11 @@ impl<A: Address> Memory<A> {
 
     /// Packets counted under any reason.
     pub fn packets(&self) -> u64 {
-        self.reasons.borrow().iter().map(|[packets, _]| packets).sum()
+        self.reasons
+            .borrow()
+            .iter()
+            .map(|[packets, _]| packets)
+            .sum()
     }
 
     /// The counters of a real server.
@@ -154,8 +173,16 @@ impl<A: Address> Memory<A> {
 
     /// Sets the timeouts that can be set, in seconds: TCP established, TCP closing, UDP; 0 keeps one.
     pub fn set_timeouts(&mut self, tcp: u32, tcp_fin: u32, udp: u32) {
-        let settable = [(state::ESTABLISHED, tcp), (state::FIN_WAIT, tcp_fin), (state::UDP, udp)];
-        for (place, (state, seconds)) in settable.into_iter().enumerate().filter(|(_, (_, seconds))| *seconds != 0) {
+        let settable = [
+            (state::ESTABLISHED, tcp),
+            (state::FIN_WAIT, tcp_fin),
+            (state::UDP, udp),
+        ];
+        for (place, (state, seconds)) in settable
+            .into_iter()
+            .enumerate()
+            .filter(|(_, (_, seconds))| *seconds != 0)
+        {
             self.scope.timeouts[usize::from(state)] = Tick::from_secs(seconds).0;
             self.scope.seconds[place] = seconds;
         }

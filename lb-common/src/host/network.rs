@@ -2,8 +2,8 @@
 
 use super::Memory;
 use crate::abi::{
-    Address, AnswerKey, Be32, HOP_BLACKHOLE, HOP_FORWARD, HOP_LOCAL, HOP_ON_LINK, HOP_RESOLVED, Hop,
-    Interface, Mac, SCOPE_ANSWERS, Shared, Tick,
+    Address, AnswerKey, Be32, HOP_BLACKHOLE, HOP_FORWARD, HOP_LOCAL, HOP_ON_LINK, HOP_RESOLVED,
+    Hop, Interface, Mac, SCOPE_ANSWERS, Shared, Tick,
 };
 use crate::tables::Tables;
 
@@ -45,12 +45,19 @@ impl HopSpec {
 
     /// Up to this host.
     pub const fn local() -> Self {
-        Self { kind: HOP_LOCAL, macs: None, ..Self::forward(0, [0; 6], [0; 6]) }
+        Self {
+            kind: HOP_LOCAL,
+            macs: None,
+            ..Self::forward(0, [0; 6], [0; 6])
+        }
     }
 
     /// To nowhere.
     pub const fn blackhole() -> Self {
-        Self { kind: HOP_BLACKHOLE, ..Self::local() }
+        Self {
+            kind: HOP_BLACKHOLE,
+            ..Self::local()
+        }
     }
 }
 
@@ -96,7 +103,8 @@ impl<A: Address> Memory<A> {
     /// Routes a prefix by a hop; 0 takes the route away.
     pub fn set_route(&mut self, network: A, prefix: u8, hop: u32) {
         let network = network.masked(prefix);
-        self.routes.retain(|(other, length, _)| (*other, *length) != (network, prefix));
+        self.routes
+            .retain(|(other, length, _)| (*other, *length) != (network, prefix));
         if hop != 0 {
             self.routes.push((network, prefix, hop));
         }
@@ -104,12 +112,22 @@ impl<A: Address> Memory<A> {
 
     /// Describes an interface.
     pub fn set_interface(&mut self, ifindex: u32, mac: [u8; 6], address: Be32) {
-        self.interfaces.insert(ifindex, Interface { address, mac: Mac::new(mac), pad: 0 });
+        self.interfaces.insert(
+            ifindex,
+            Interface {
+                address,
+                mac: Mac::new(mac),
+                pad: 0,
+            },
+        );
     }
 
     /// Answers ARP and ping for an address, or does so no longer.
     pub fn set_answer(&mut self, address: A, answer: bool) {
-        let key = AnswerKey { address, scope: self.id };
+        let key = AnswerKey {
+            address,
+            scope: self.id,
+        };
         if answer {
             self.answers.insert(key);
         } else {
@@ -120,6 +138,10 @@ impl<A: Address> Memory<A> {
 
     /// Sets or clears a flag of the scope.
     pub fn set_flag(&mut self, flag: u32, on: bool) {
-        self.scope.flags = if on { self.scope.flags | flag } else { self.scope.flags & !flag };
+        self.scope.flags = if on {
+            self.scope.flags | flag
+        } else {
+            self.scope.flags & !flag
+        };
     }
 }

@@ -29,14 +29,29 @@ pub struct ServiceSpec<A> {
 impl<A: Address> ServiceSpec<A> {
     /// Round robin at this address, port and protocol.
     pub fn address(protocol: u8, address: A, port: u16) -> Self {
-        let key = ServiceKey { address, port: Be16::new(port), protocol, ..ServiceKey::default() };
+        let key = ServiceKey {
+            address,
+            port: Be16::new(port),
+            protocol,
+            ..ServiceKey::default()
+        };
         let nat_address = A::default();
-        Self { key, scheduler: SCHEDULER_RR, source_nat: false, nat_address, answer: false, timeouts: (0, 0) }
+        Self {
+            key,
+            scheduler: SCHEDULER_RR,
+            source_nat: false,
+            nat_address,
+            answer: false,
+            timeouts: (0, 0),
+        }
     }
 
     /// Round robin for packets with this mark.
     pub fn fwmark(mark: u32) -> Self {
-        Self { key: ServiceKey::fwmark(0, mark), ..Self::address(0, A::default(), 0) }
+        Self {
+            key: ServiceKey::fwmark(0, mark),
+            ..Self::address(0, A::default(), 0)
+        }
     }
 }
 
@@ -91,7 +106,10 @@ impl<A: Address> Memory<A> {
     pub fn add_service(&mut self, spec: &ServiceSpec<A>) -> Option<u32> {
         let used = |index: &u32| self.service_keys.values().any(|other| other == index);
         let index = (1..self.services.len() as u32).find(|index| !used(index))?;
-        let key = ServiceKey { scope: self.id, ..spec.key };
+        let key = ServiceKey {
+            scope: self.id,
+            ..spec.key
+        };
         let service = &self.services[index as usize];
         service.cursor.store(0);
         service.head.store(0);
@@ -100,7 +118,9 @@ impl<A: Address> Memory<A> {
         service.scheduler.store(spec.scheduler);
         service.kind.store(key.kind);
         let answer = if spec.answer { ANSWER } else { 0 };
-        service.flags.store(answer | if spec.source_nat { SOURCE_NAT } else { 0 });
+        service
+            .flags
+            .store(answer | if spec.source_nat { SOURCE_NAT } else { 0 });
         service.nat_address.store(spec.nat_address.words());
         let (tcp, udp) = spec.timeouts;
         service.tcp_timeout.store(Tick::from_secs(tcp).0);
@@ -167,12 +187,20 @@ impl<A: Address> Memory<A> {
         let before = place.checked_sub(1).map(|place| list[place]);
         removed.flags.store(removed.flags.load() & !AVAILABLE);
         match before {
-            Some(before) => self.servers[before as usize].next.store(removed.next.load()),
+            Some(before) => self.servers[before as usize]
+                .next
+                .store(removed.next.load()),
             None => service.head.store(removed.next.load()),
         }
         let cursor = Cursor::from_word(service.cursor.load());
         if cursor.server == server {
-            service.cursor.store(Cursor { server: before.unwrap_or(0), ..cursor }.word());
+            service.cursor.store(
+                Cursor {
+                    server: before.unwrap_or(0),
+                    ..cursor
+                }
+                .word(),
+            );
         }
         self.weights_changed(service_index);
     }
@@ -192,10 +220,23 @@ impl<A: Address> Memory<A> {
     /// head of the list, the bar stays where it can.
     fn weights_changed(&self, service_index: u32) {
         let service = &self.services[service_index as usize];
-        let weights: Vec<u32> =
-            self.servers_of(service_index).iter().map(|server| self.servers[*server as usize].weight.load()).collect();
-        let step = weights.iter().copied().filter(|weight| *weight > 0).reduce(gcd).unwrap_or(1);
-        let start = weights.iter().copied().max().unwrap_or(0).saturating_sub(step - 1);
+        let weights: Vec<u32> = self
+            .servers_of(service_index)
+            .iter()
+            .map(|server| self.servers[*server as usize].weight.load())
+            .collect();
+        let step = weights
+            .iter()
+            .copied()
+            .filter(|weight| *weight > 0)
+            .reduce(gcd)
+            .unwrap_or(1);
+        let start = weights
+            .iter()
+            .copied()
+            .max()
+            .unwrap_or(0)
+            .saturating_sub(step - 1);
         service.wrr_step.store(step);
         service.wrr_start.store(start);
         if service.scheduler.load() != SCHEDULER_WRR {
@@ -209,7 +250,13 @@ impl<A: Address> Memory<A> {
         } else {
             bar
         };
-        service.cursor.store(Cursor { server: 0, weight: bar }.word());
+        service.cursor.store(
+            Cursor {
+                server: 0,
+                weight: bar,
+            }
+            .word(),
+        );
     }
 
     fn set_service_flags(&mut self) {

@@ -63,8 +63,14 @@ pub(crate) fn explore(scenario: &Scenario, preemptions: usize) -> Result<usize, 
     loop {
         runs += 1;
         run(scenario, preemptions, &mut decisions, &mut stacks).map_err(|fault| {
-            let order: String = decisions.iter().map(|decision| decision.chosen.to_string()).collect();
-            format!("{}: {fault}\n  in the order {order}, found after {runs} orders", scenario.name)
+            let order: String = decisions
+                .iter()
+                .map(|decision| decision.chosen.to_string())
+                .collect();
+            format!(
+                "{}: {fault}\n  in the order {order}, found after {runs} orders",
+                scenario.name
+            )
         })?;
         // The last decision that can still be made in another way.
         loop {
@@ -88,12 +94,25 @@ fn followed(before: &[u8], after: &[u8], verdict: &Verdict) -> Result<(), String
     let kept = match verdict.reason {
         Reason::Forwarded => {
             let (was, is) = (port(before, 34), port(after, 34));
-            before[26..30] == CLIENT && after[26..30] == CLIENT && (was == is || !(CLIENT_PORT..CLIENT_PORT + 8).contains(&is))
+            before[26..30] == CLIENT
+                && after[26..30] == CLIENT
+                && (was == is || !(CLIENT_PORT..CLIENT_PORT + 8).contains(&is))
         }
-        Reason::Replied => before[30..34] == CLIENT && after[30..34] == CLIENT && port(before, 36) == port(after, 36),
+        Reason::Replied => {
+            before[30..34] == CLIENT
+                && after[30..34] == CLIENT
+                && port(before, 36) == port(after, 36)
+        }
         _ => true,
     };
-    if kept { Ok(()) } else { Err(format!("sent on as {} of another connection", verdict.reason.name())) }
+    if kept {
+        Ok(())
+    } else {
+        Err(format!(
+            "sent on as {} of another connection",
+            verdict.reason.name()
+        ))
+    }
 }
 
 fn thread(number: usize, world: &Rc<World>, tasks: &[Task], stack: DefaultStack) -> Thread {
@@ -135,7 +154,9 @@ fn run(
         .iter()
         .enumerate()
         .map(|(number, tasks)| {
-            let stack = stacks.pop().unwrap_or_else(|| DefaultStack::new(1 << 18).expect("a stack"));
+            let stack = stacks
+                .pop()
+                .unwrap_or_else(|| DefaultStack::new(1 << 18).expect("a stack"));
             Some(thread(number, &world, tasks, stack))
         })
         .collect();
@@ -144,7 +165,9 @@ fn run(
     let mut left = preemptions;
     let mut step = 0;
     loop {
-        let ready: Vec<usize> = (0..threads.len()).filter(|number| threads[*number].is_some()).collect();
+        let ready: Vec<usize> = (0..threads.len())
+            .filter(|number| threads[*number].is_some())
+            .collect();
         if ready.is_empty() {
             break;
         }
@@ -153,7 +176,10 @@ fn run(
             let chosen = current.unwrap_or(ready[0]);
             // To leave a processor that could go on is a preemption; to begin or to follow one that has ended is not.
             let may_leave = current.is_none() || left > 0;
-            let untried = ready.into_iter().filter(|other| may_leave && *other != chosen).collect();
+            let untried = ready
+                .into_iter()
+                .filter(|other| may_leave && *other != chosen)
+                .collect();
             decisions.push(Decision { chosen, untried });
         }
         let chosen = decisions[step].chosen;

@@ -10,7 +10,10 @@ use explore::explore;
 
 /// How often a processor is interrupted in the middle, at most. `BPVS_PREEMPTIONS` explores deeper.
 fn preemptions() -> usize {
-    std::env::var("BPVS_PREEMPTIONS").ok().and_then(|number| number.parse().ok()).unwrap_or(3)
+    std::env::var("BPVS_PREEMPTIONS")
+        .ok()
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(3)
 }
 
 #[test]

@@ -26,14 +26,26 @@ const BACK: u32 = 2;
 /// Tables with one TCP and one UDP service; the TCP service has this many real servers.
 pub(crate) fn tables(servers: usize, capacity: Capacity) -> Memory<V4> {
     let mut memory = Memory::new(SCOPE, capacity);
-    memory.set_hop(1, &HopSpec::forward(FRONT, [2, 0, 0, 0, 1, 1], [2, 0, 0, 0, 0, 1]));
-    memory.set_hop(2, &HopSpec::forward(BACK, [2, 0, 0, 0, 1, 2], [2, 0, 0, 0, 0, 2]));
+    memory.set_hop(
+        1,
+        &HopSpec::forward(FRONT, [2, 0, 0, 0, 1, 1], [2, 0, 0, 0, 0, 1]),
+    );
+    memory.set_hop(
+        2,
+        &HopSpec::forward(BACK, [2, 0, 0, 0, 1, 2], [2, 0, 0, 0, 0, 2]),
+    );
     memory.set_route(V4::new([0; 4]), 0, 1);
     memory.set_route(V4::new([10, 0, 1, 0]), 24, 2);
     for (protocol, count) in [(TCP, servers), (UDP, 1)] {
-        let service = memory.add_service(&ServiceSpec::address(protocol, V4::new(SERVICE), PORT)).expect("room");
+        let service = memory
+            .add_service(&ServiceSpec::address(protocol, V4::new(SERVICE), PORT))
+            .expect("room");
         for address in &SERVERS[..count] {
-            let spec = ServerSpec { address: V4::new(*address), port: SERVER_PORT, weight: 1 };
+            let spec = ServerSpec {
+                address: V4::new(*address),
+                port: SERVER_PORT,
+                weight: 1,
+            };
             memory.add_server(service, &spec).expect("room");
         }
     }
@@ -41,9 +53,19 @@ pub(crate) fn tables(servers: usize, capacity: Capacity) -> Memory<V4> {
 }
 
 /// Little room: four connections, two of them half-open.
-pub(crate) const SMALL: Capacity = Capacity { entries: 16, half_open: 2, assured: 2, objects: 8 };
+pub(crate) const SMALL: Capacity = Capacity {
+    entries: 16,
+    half_open: 2,
+    assured: 2,
+    objects: 8,
+};
 /// Room enough.
-pub(crate) const USUAL: Capacity = Capacity { entries: 32, half_open: 16, assured: 16, objects: 8 };
+pub(crate) const USUAL: Capacity = Capacity {
+    entries: 32,
+    half_open: 16,
+    assured: 16,
+    objects: 8,
+};
 
 fn packet(src: [u8; 4], dst: [u8; 4], protocol: u8, sport: u16, dport: u16, flags: u8) -> Vec<u8> {
     let mut bytes = vec![2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 8, 8, 0];
@@ -67,7 +89,10 @@ pub(crate) fn from_client(protocol: u8, port: u16, flags: u8) -> Bytes {
 
 /// The answer of a real server to this client port.
 pub(crate) fn from_server(server: usize, protocol: u8, port: u16, flags: u8) -> Bytes {
-    Bytes::received(packet(SERVERS[server], CLIENT, protocol, SERVER_PORT, port, flags), BACK)
+    Bytes::received(
+        packet(SERVERS[server], CLIENT, protocol, SERVER_PORT, port, flags),
+        BACK,
+    )
 }
 
 /// The key of the client's packets.
@@ -101,5 +126,8 @@ pub(crate) fn run(memory: &Memory<V4>, packets: &[Bytes]) {
 
 /// The word of the client's connection.
 pub(crate) fn word(memory: &Memory<V4>, protocol: u8, port: u16) -> Option<Word> {
-    memory.entries().get(&key(protocol, port)).map(|conn| Word(conn.word.load()))
+    memory
+        .entries()
+        .get(&key(protocol, port))
+        .map(|conn| Word(conn.word.load()))
 }

@@ -1,17 +1,13 @@
 //! One of two processors: the tables, where every operation that another processor can notice is a point at which that
 //! other processor may go on instead.
 
-use std::{
-    cell::RefCell,
-    collections::HashMap,
-    rc::Rc,
-};
+use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
 use corosensei::Yielder;
 use lb_common::{
     abi::{
-        AnswerKey, Conn, ConnKey, DEAD, FragmentKey, FragmentPorts, Hop, Interface, MarkKey, MarkValue, Scope, Server,
-        Service, ServiceKey, Shared, Tick, V4, Word,
+        AnswerKey, Conn, ConnKey, DEAD, FragmentKey, FragmentPorts, Hop, Interface, MarkKey,
+        MarkValue, Scope, Server, Service, ServiceKey, Shared, Tick, V4, Word,
     },
     conn::create::Scratch,
     host::Memory,
@@ -32,7 +28,11 @@ pub(crate) struct World {
 impl World {
     /// Around these tables.
     pub(crate) fn new(memory: Memory<V4>) -> Self {
-        Self { memory, claims: RefCell::default(), fault: RefCell::default() }
+        Self {
+            memory,
+            claims: RefCell::default(),
+            fault: RefCell::default(),
+        }
     }
 
     /// A rule was broken.
@@ -58,7 +58,12 @@ impl<'y> Processor<'y> {
     /// The processor with this number.
     pub(crate) fn new(number: usize, world: &Rc<World>, yielder: &'y Yielder<(), ()>) -> Self {
         let scratch = world.memory.another_scratch();
-        Self { number, world: Rc::clone(world), scratch, yielder }
+        Self {
+            number,
+            world: Rc::clone(world),
+            scratch,
+            yielder,
+        }
     }
 
     /// The other processor may go on here.
@@ -136,7 +141,10 @@ impl Tables<V4> for Processor<'_> {
         self.pause();
         self.memory().insert_conn(key, conn)?;
         if let Some(entry) = self.memory().entries().get(key) {
-            self.world.claims.borrow_mut().remove(&(&raw const entry.word));
+            self.world
+                .claims
+                .borrow_mut()
+                .remove(&(&raw const entry.word));
         }
         Ok(())
     }
@@ -144,9 +152,17 @@ impl Tables<V4> for Processor<'_> {
     fn delete_conn(&self, key: &ConnKey<V4>) {
         self.pause();
         match self.memory().entries().get(key) {
-            None => self.world.broken(format!("{} deletes what is not there: {key:?}", self.number)),
+            None => self.world.broken(format!(
+                "{} deletes what is not there: {key:?}",
+                self.number
+            )),
             Some(entry) => {
-                let claimed = self.world.claims.borrow().get(&(&raw const entry.word)).copied();
+                let claimed = self
+                    .world
+                    .claims
+                    .borrow()
+                    .get(&(&raw const entry.word))
+                    .copied();
                 if claimed != Some(self.number) {
                     self.world.broken(format!(
                         "{} deletes what {claimed:?} has claimed: {key:?} {:?}",

@@ -12,7 +12,8 @@ use lb_common::{
 use crate::{
     explore::{Outcomes, Scenario, Task},
     packets::{
-        ACK, CLIENT_PORT, RST, SMALL, SYN, TCP, UDP, USUAL, from_client, from_server, key, reply_key, run, tables, word,
+        ACK, CLIENT_PORT, RST, SMALL, SYN, TCP, UDP, USUAL, from_client, from_server, key,
+        reply_key, run, tables, word,
     },
 };
 
@@ -30,31 +31,46 @@ pub(crate) fn all() -> Vec<Scenario> {
         Scenario {
             name: "two packets of the client on one expired connection",
             memory: expired,
-            tasks: vec![packet(from_client(TCP, A, SYN)), packet(from_client(TCP, A, SYN))],
+            tasks: vec![
+                packet(from_client(TCP, A, SYN)),
+                packet(from_client(TCP, A, SYN)),
+            ],
             check: one_new_connection,
         },
         Scenario {
             name: "two datagrams on one expired connection",
             memory: expired_udp,
-            tasks: vec![packet(from_client(UDP, A, 0)), packet(from_client(UDP, A, 0))],
+            tasks: vec![
+                packet(from_client(UDP, A, 0)),
+                packet(from_client(UDP, A, 0)),
+            ],
             check: one_udp_connection,
         },
         Scenario {
             name: "an expired connection found from both sides",
             memory: expired,
-            tasks: vec![packet(from_client(TCP, A, SYN)), packet(from_server(0, TCP, A, ACK))],
+            tasks: vec![
+                packet(from_client(TCP, A, SYN)),
+                packet(from_server(0, TCP, A, ACK)),
+            ],
             check: client_served,
         },
         Scenario {
             name: "an expired connection found from both sides, by data",
             memory: expired,
-            tasks: vec![packet(from_client(TCP, A, ACK)), packet(from_server(0, TCP, A, ACK))],
+            tasks: vec![
+                packet(from_client(TCP, A, ACK)),
+                packet(from_server(0, TCP, A, ACK)),
+            ],
             check: nothing_left,
         },
         Scenario {
             name: "an expired connection found by two answers",
             memory: expired,
-            tasks: vec![packet(from_server(0, TCP, A, ACK)), packet(from_server(0, TCP, A, ACK))],
+            tasks: vec![
+                packet(from_server(0, TCP, A, ACK)),
+                packet(from_server(0, TCP, A, ACK)),
+            ],
             check: nothing_left,
         },
         Scenario {
@@ -78,43 +94,65 @@ pub(crate) fn all() -> Vec<Scenario> {
         Scenario {
             name: "a forced sweep and packets of both sides on a live connection",
             memory: established,
-            tasks: vec![vec![sweep_forward(1)], packet(from_client(TCP, A, ACK)), packet(from_server(0, TCP, A, ACK))],
+            tasks: vec![
+                vec![sweep_forward(1)],
+                packet(from_client(TCP, A, ACK)),
+                packet(from_server(0, TCP, A, ACK)),
+            ],
             check: anything,
         },
         Scenario {
             name: "the client's and the real server's packets on a live connection",
             memory: established,
-            tasks: vec![packet(from_client(TCP, A, RST)), packet(from_server(0, TCP, A, ACK))],
+            tasks: vec![
+                packet(from_client(TCP, A, RST)),
+                packet(from_server(0, TCP, A, ACK)),
+            ],
             check: all_followed,
         },
         Scenario {
             name: "the ring comes round to a connection that is being answered",
             memory: half_open_full,
-            tasks: vec![packet(from_client(TCP, C, SYN)), packet(from_server(0, TCP, A, SYN | ACK))],
+            tasks: vec![
+                packet(from_client(TCP, C, SYN)),
+                packet(from_server(0, TCP, A, SYN | ACK)),
+            ],
             check: first_followed,
         },
         Scenario {
             name: "the ring comes round to a connection whose client sends again",
             memory: half_open_full,
-            tasks: vec![packet(from_client(TCP, C, SYN)), packet(from_client(TCP, A, SYN))],
+            tasks: vec![
+                packet(from_client(TCP, C, SYN)),
+                packet(from_client(TCP, A, SYN)),
+            ],
             check: first_followed,
         },
         Scenario {
             name: "two new connections when the ring is full",
             memory: half_open_full,
-            tasks: vec![packet(from_client(TCP, C, SYN)), packet(from_client(TCP, C + 1, SYN))],
+            tasks: vec![
+                packet(from_client(TCP, C, SYN)),
+                packet(from_client(TCP, C + 1, SYN)),
+            ],
             check: all_followed,
         },
         Scenario {
             name: "two connections are answered at once and one slot is left",
             memory: half_open_full,
-            tasks: vec![packet(from_server(0, TCP, A, SYN | ACK)), packet(from_server(0, TCP, B, SYN | ACK))],
+            tasks: vec![
+                packet(from_server(0, TCP, A, SYN | ACK)),
+                packet(from_server(0, TCP, B, SYN | ACK)),
+            ],
             check: all_followed,
         },
         Scenario {
             name: "two SYNs of one connection",
             memory: empty,
-            tasks: vec![packet(from_client(TCP, A, SYN)), packet(from_client(TCP, A, SYN))],
+            tasks: vec![
+                packet(from_client(TCP, A, SYN)),
+                packet(from_client(TCP, A, SYN)),
+            ],
             check: one_connection,
         },
         Scenario {
@@ -122,32 +160,47 @@ pub(crate) fn all() -> Vec<Scenario> {
             memory: empty,
             tasks: vec![
                 packet(from_client(TCP, A, SYN)),
-                vec![Task::Packet(from_client(TCP, A, SYN)), Task::Packet(from_client(TCP, B, SYN))],
+                vec![
+                    Task::Packet(from_client(TCP, A, SYN)),
+                    Task::Packet(from_client(TCP, B, SYN)),
+                ],
             ],
             check: two_connections,
         },
         Scenario {
             name: "two new connections take two turns",
             memory: empty,
-            tasks: vec![packet(from_client(TCP, A, SYN)), packet(from_client(TCP, B, SYN))],
+            tasks: vec![
+                packet(from_client(TCP, A, SYN)),
+                packet(from_client(TCP, B, SYN)),
+            ],
             check: two_turns,
         },
         Scenario {
             name: "a connection is made while its real server already sends",
             memory: empty_single,
-            tasks: vec![packet(from_client(TCP, A, SYN)), packet(from_server(0, TCP, A, SYN | ACK))],
+            tasks: vec![
+                packet(from_client(TCP, A, SYN)),
+                packet(from_server(0, TCP, A, SYN | ACK)),
+            ],
             check: client_served,
         },
         Scenario {
             name: "a port is used again while the old connection's answers come",
             memory: time_wait,
-            tasks: vec![packet(from_client(TCP, A, SYN)), packet(from_server(0, TCP, A, ACK))],
+            tasks: vec![
+                packet(from_client(TCP, A, SYN)),
+                packet(from_server(0, TCP, A, ACK)),
+            ],
             check: client_served,
         },
         Scenario {
             name: "a port is used again on two processors",
             memory: time_wait,
-            tasks: vec![packet(from_client(TCP, A, SYN)), packet(from_client(TCP, A, SYN))],
+            tasks: vec![
+                packet(from_client(TCP, A, SYN)),
+                packet(from_client(TCP, A, SYN)),
+            ],
             check: one_new_connection,
         },
         Scenario {
@@ -155,7 +208,10 @@ pub(crate) fn all() -> Vec<Scenario> {
             memory: expired,
             tasks: vec![
                 packet(from_client(TCP, A, ACK)),
-                vec![Task::Packet(from_client(TCP, A, ACK)), Task::Packet(from_client(TCP, B, SYN))],
+                vec![
+                    Task::Packet(from_client(TCP, A, ACK)),
+                    Task::Packet(from_client(TCP, B, SYN)),
+                ],
             ],
             check: b_alone,
         },
@@ -164,7 +220,10 @@ pub(crate) fn all() -> Vec<Scenario> {
             memory: time_wait,
             tasks: vec![
                 packet(from_server(0, TCP, A, ACK)),
-                vec![Task::Packet(from_client(TCP, A, SYN)), Task::Packet(from_client(TCP, B, SYN))],
+                vec![
+                    Task::Packet(from_client(TCP, A, SYN)),
+                    Task::Packet(from_client(TCP, B, SYN)),
+                ],
             ],
             check: anything,
         },
@@ -173,34 +232,58 @@ pub(crate) fn all() -> Vec<Scenario> {
             memory: expired,
             tasks: vec![
                 packet(from_server(0, TCP, A, ACK)),
-                vec![Task::Packet(from_client(TCP, A, SYN)), Task::Packet(from_client(TCP, A, SYN))],
+                vec![
+                    Task::Packet(from_client(TCP, A, SYN)),
+                    Task::Packet(from_client(TCP, A, SYN)),
+                ],
             ],
             check: client_served,
+        },
+        Scenario {
+            name: "two SYNs on a connection whose real server was removed",
+            memory: removed,
+            tasks: vec![
+                packet(from_client(TCP, A, SYN)),
+                packet(from_client(TCP, A, SYN)),
+            ],
+            check: one_new_connection,
         },
         Scenario {
             name: "a half-open connection expires under its answer",
             memory: half_open,
             tasks: vec![
                 packet(from_server(0, TCP, A, SYN | ACK)),
-                vec![Task::Wait(Duration::from_secs(61)), Task::Packet(from_client(TCP, A, SYN))],
+                vec![
+                    Task::Wait(Duration::from_secs(61)),
+                    Task::Packet(from_client(TCP, A, SYN)),
+                ],
             ],
             check: client_served,
         },
         Scenario {
             name: "the table is full while two connections are made",
             memory: nearly_full,
-            tasks: vec![packet(from_client(TCP, A, SYN)), packet(from_client(TCP, B, SYN))],
+            tasks: vec![
+                packet(from_client(TCP, A, SYN)),
+                packet(from_client(TCP, B, SYN)),
+            ],
             check: anything,
         },
     ]
 }
 
 fn sweep_forward(force: u32) -> Task {
-    Task::Sweep(SweepItem { key: key(TCP, A), force })
+    Task::Sweep(SweepItem {
+        key: key(TCP, A),
+        force,
+    })
 }
 
 fn sweep_reply() -> Task {
-    Task::Sweep(SweepItem { key: reply_key(0, TCP, A), force: 0 })
+    Task::Sweep(SweepItem {
+        key: reply_key(0, TCP, A),
+        force: 0,
+    })
 }
 
 fn empty() -> Memory<V4> {
@@ -213,9 +296,31 @@ fn empty_single() -> Memory<V4> {
 
 fn established() -> Memory<V4> {
     let memory = tables(1, USUAL);
-    run(&memory, &[from_client(TCP, A, SYN), from_server(0, TCP, A, SYN | ACK), from_client(TCP, A, ACK)]);
+    run(
+        &memory,
+        &[
+            from_client(TCP, A, SYN),
+            from_server(0, TCP, A, SYN | ACK),
+            from_client(TCP, A, ACK),
+        ],
+    );
     // A write is due for the next packet of each side.
     memory.advance(Duration::from_secs(5));
+    memory
+}
+
+fn removed() -> Memory<V4> {
+    let mut memory = tables(2, USUAL);
+    run(
+        &memory,
+        &[
+            from_client(TCP, A, SYN),
+            from_server(1, TCP, A, SYN | ACK),
+            from_client(TCP, A, ACK),
+        ],
+    );
+    // The newest has the second index.
+    memory.remove_server(2);
     memory
 }
 
@@ -233,26 +338,47 @@ fn expired() -> Memory<V4> {
 
 fn expired_udp() -> Memory<V4> {
     let memory = tables(1, USUAL);
-    run(&memory, &[from_client(UDP, A, 0), from_server(0, UDP, A, 0)]);
+    run(
+        &memory,
+        &[from_client(UDP, A, 0), from_server(0, UDP, A, 0)],
+    );
     memory.advance(Duration::from_secs(1000));
     memory
 }
 
 fn time_wait() -> Memory<V4> {
     let memory = established();
-    run(&memory, &[from_client(TCP, A, 1 | ACK), from_server(0, TCP, A, 1 | ACK)]);
-    assert_eq!(word(&memory, TCP, A).map(|word| word.state()), Some(state::TIME_WAIT));
+    run(
+        &memory,
+        &[
+            from_client(TCP, A, 1 | ACK),
+            from_server(0, TCP, A, 1 | ACK),
+        ],
+    );
+    assert_eq!(
+        word(&memory, TCP, A).map(|word| word.state()),
+        Some(state::TIME_WAIT)
+    );
     memory
 }
 
 fn half_open_full() -> Memory<V4> {
     let memory = tables(1, SMALL);
-    run(&memory, &[from_client(TCP, A, SYN), from_client(TCP, B, SYN)]);
+    run(
+        &memory,
+        &[from_client(TCP, A, SYN), from_client(TCP, B, SYN)],
+    );
     memory
 }
 
 fn nearly_full() -> Memory<V4> {
-    tables(1, lb_common::host::Capacity { entries: 3, ..USUAL })
+    tables(
+        1,
+        lb_common::host::Capacity {
+            entries: 3,
+            ..USUAL
+        },
+    )
 }
 
 fn anything(_memory: &Memory<V4>, _outcomes: &[Outcomes]) -> Result<(), String> {
@@ -261,17 +387,28 @@ fn anything(_memory: &Memory<V4>, _outcomes: &[Outcomes]) -> Result<(), String> 
 
 fn entries(memory: &Memory<V4>, wanted: usize) -> Result<(), String> {
     let found = memory.entries().len();
-    if found == wanted { Ok(()) } else { Err(format!("{found} entries, not {wanted}")) }
+    if found == wanted {
+        Ok(())
+    } else {
+        Err(format!("{found} entries, not {wanted}"))
+    }
 }
 
 fn reasons(outcomes: &[Outcomes]) -> Vec<Reason> {
-    outcomes.iter().flatten().map(|verdict| verdict.reason).collect()
+    outcomes
+        .iter()
+        .flatten()
+        .map(|verdict| verdict.reason)
+        .collect()
 }
 
 /// Everyone's packets were sent on.
 fn all_followed(_memory: &Memory<V4>, outcomes: &[Outcomes]) -> Result<(), String> {
     let reasons = reasons(outcomes);
-    if reasons.iter().all(|reason| matches!(reason, Reason::Forwarded | Reason::Replied)) {
+    if reasons
+        .iter()
+        .all(|reason| matches!(reason, Reason::Forwarded | Reason::Replied))
+    {
         Ok(())
     } else {
         Err(format!("{reasons:?}"))
@@ -286,7 +423,9 @@ fn first_followed(_memory: &Memory<V4>, outcomes: &[Outcomes]) -> Result<(), Str
 fn one_new_connection(memory: &Memory<V4>, outcomes: &[Outcomes]) -> Result<(), String> {
     entries(memory, 2)?;
     let reasons = reasons(outcomes);
-    if !reasons.iter().all(|reason| matches!(reason, Reason::Forwarded | Reason::Busy))
+    if !reasons
+        .iter()
+        .all(|reason| matches!(reason, Reason::Forwarded | Reason::Busy))
         || !reasons.contains(&Reason::Forwarded)
     {
         return Err(format!("{reasons:?}"));
@@ -313,19 +452,32 @@ fn two_connections(memory: &Memory<V4>, outcomes: &[Outcomes]) -> Result<(), Str
 fn two_turns(memory: &Memory<V4>, outcomes: &[Outcomes]) -> Result<(), String> {
     all_followed(memory, outcomes)?;
     entries(memory, 4)?;
-    let made: Vec<u64> = (1..=3).map(|server| memory.server_stats(server).conns).collect();
-    if made == [0, 1, 1] { Ok(()) } else { Err(format!("connections by real server {made:?}")) }
+    let made: Vec<u64> = (1..=3)
+        .map(|server| memory.server_stats(server).conns)
+        .collect();
+    if made == [0, 1, 1] {
+        Ok(())
+    } else {
+        Err(format!("connections by real server {made:?}"))
+    }
 }
 
 /// The client has a connection, unless its packet met another processor and has to be sent again.
 fn client_served(memory: &Memory<V4>, outcomes: &[Outcomes]) -> Result<(), String> {
-    if reasons(outcomes).contains(&Reason::Busy) { Ok(()) } else { entries(memory, 2) }
+    if reasons(outcomes).contains(&Reason::Busy) {
+        Ok(())
+    } else {
+        entries(memory, 2)
+    }
 }
 
 fn nothing_left(memory: &Memory<V4>, outcomes: &[Outcomes]) -> Result<(), String> {
     entries(memory, 0)?;
     let reasons = reasons(outcomes);
-    if reasons.iter().any(|reason| matches!(reason, Reason::Forwarded | Reason::Replied)) {
+    if reasons
+        .iter()
+        .any(|reason| matches!(reason, Reason::Forwarded | Reason::Replied))
+    {
         return Err(format!("{reasons:?}"));
     }
     Ok(())
@@ -336,7 +488,9 @@ fn b_alone(memory: &Memory<V4>, outcomes: &[Outcomes]) -> Result<(), String> {
     entries(memory, 2)?;
     let reasons = reasons(&outcomes[..1]);
     if reasons.contains(&Reason::Forwarded) {
-        return Err(format!("a packet of nobody's connection was sent on: {reasons:?}"));
+        return Err(format!(
+            "a packet of nobody's connection was sent on: {reasons:?}"
+        ));
     }
     Ok(())
 }

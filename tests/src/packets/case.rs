@@ -3,10 +3,9 @@
 use std::rc::Rc;
 
 use lb_common::{
-    abi::ServerStats,
+    abi::{ServerStats, V4},
     conn::state::State,
     host::{Bytes, ServerSpec},
-    abi::V4,
     verdict::{Action, Reason},
 };
 
@@ -14,6 +13,11 @@ use super::{
     packet::Frame,
     world::{BACK, CLIENT, FRONT, Station, World, asks, to_client, to_server},
 };
+
+/// Builds a packet from what came out so far.
+pub type Next = dyn Fn(&[Vec<u8>]) -> Bytes;
+/// Judges what came out so far, the packet in question last.
+pub type Judge = dyn Fn(&[Vec<u8>]) -> Result<(), String>;
 
 /// One case of the list.
 #[derive(Clone)]
@@ -47,7 +51,7 @@ pub enum Input {
     /// This one.
     Packet(Bytes),
     /// One that depends on what came out so far, packet by packet.
-    After(Rc<dyn Fn(&[Vec<u8>]) -> Bytes>),
+    After(Rc<Next>),
 }
 
 /// What must become of a packet.
@@ -73,7 +77,7 @@ pub enum Output {
     /// Nobody will see them.
     Any,
     /// Whatever passes this check, which gets what came out so far, this packet last.
-    Check(Rc<dyn Fn(&[Vec<u8>]) -> Result<(), String>>),
+    Check(Rc<Judge>),
 }
 
 /// A change that the daemon makes. Real servers are numbered as in [`World::usual`], added ones go on from there.
@@ -114,7 +118,13 @@ impl Flow {
         let mut frame = frame.clone();
         let (sport, dport) = frame.ports();
         let (sport, dport) = (*sport, *dport);
-        Self { protocol: frame.ip.body.protocol(), src: frame.ip.src, sport, dst: frame.ip.dst, dport }
+        Self {
+            protocol: frame.ip.body.protocol(),
+            src: frame.ip.src,
+            sport,
+            dst: frame.ip.dst,
+            dport,
+        }
     }
 }
 
@@ -135,7 +145,11 @@ pub enum Check {
 
 impl From<&Frame> for Input {
     fn from(frame: &Frame) -> Self {
-        let director_side = if frame.to == super::world::BACK_MAC { BACK } else { FRONT };
+        let director_side = if frame.to == super::world::BACK_MAC {
+            BACK
+        } else {
+            FRONT
+        };
         Self::Packet(Bytes::received(frame.bytes(), director_side))
     }
 }
@@ -148,7 +162,12 @@ impl From<Bytes> for Input {
 
 impl Expected {
     fn new(action: Action, ifindex: u32, reason: Reason, output: Output) -> Self {
-        Self { action, ifindex, reason, output }
+        Self {
+            action,
+            ifindex,
+            reason,
+            output,
+        }
     }
 
     /// It goes on as it came.
@@ -178,7 +197,12 @@ impl Expected {
 
     /// This leaves by an interface, and the kernel finds the neighbour.
     pub fn resolve(ifindex: u32, reason: Reason, frame: &Frame) -> Self {
-        Self::new(Action::Resolve, ifindex, reason, Output::Bytes(frame.bytes()))
+        Self::new(
+            Action::Resolve,
+            ifindex,
+            reason,
+            Output::Bytes(frame.bytes()),
+        )
     }
 
     /// This is handed to the host's stack as if received.
@@ -192,20 +216,33 @@ impl Expected {
         reason: Reason,
         check: impl Fn(&[Vec<u8>]) -> Result<(), String> + 'static,
     ) -> Self {
-        Self::new(Action::Transmit, ifindex, reason, Output::Check(Rc::new(check)))
+        Self::new(
+            Action::Transmit,
+            ifindex,
+            reason,
+            Output::Check(Rc::new(check)),
+        )
     }
 
     /// The same, without looking at the bytes.
     #[must_use]
     pub fn whatever(self) -> Self {
-        Self { output: Output::Any, ..self }
+        Self {
+            output: Output::Any,
+            ..self
+        }
     }
 }
 
 impl Case {
     /// A case without steps.
     pub fn new(sentence: impl Into<String>, world: World) -> Self {
-        Self { sentence: sentence.into(), world, steps: Vec::new(), host_only: None }
+        Self {
+            sentence: sentence.into(),
+            world,
+            steps: Vec::new(),
+            host_only: None,
+        }
     }
 
     /// A packet, and what must become of it.
@@ -217,8 +254,13 @@ impl Case {
 
     /// A packet that depends on what came out before, and what must become of it.
     #[must_use]
-    pub fn then(mut self, input: impl Fn(&[Vec<u8>]) -> Bytes + 'static, expected: Expected) -> Self {
-        self.steps.push(Step::Packet(Input::After(Rc::new(input)), expected));
+    pub fn then(
+        mut self,
+        input: impl Fn(&[Vec<u8>]) -> Bytes + 'static,
+        expected: Expected,
+    ) -> Self {
+        self.steps
+            .push(Step::Packet(Input::After(Rc::new(input)), expected));
         self
     }
 
@@ -242,7 +284,11 @@ impl Case {
         use super::packet::{flag, tcp};
         use super::world::{PORT, SERVER_PORT, answers};
         self.asks(&asks(&CLIENT, tcp(sport, PORT, flag::SYN)), server)
-            .answers(&answers(server, CLIENT.ip, tcp(SERVER_PORT, sport, flag::SYN | flag::ACK)))
+            .answers(&answers(
+                server,
+                CLIENT.ip,
+                tcp(SERVER_PORT, sport, flag::SYN | flag::ACK),
+            ))
             .asks(&asks(&CLIENT, tcp(sport, PORT, flag::ACK)), server)
     }
 

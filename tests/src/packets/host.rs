@@ -41,11 +41,17 @@ impl Host {
     }
 
     fn server(&self, number: usize) -> Result<u32, String> {
-        self.servers.get(number).copied().ok_or_else(|| format!("no real server {number}"))
+        self.servers
+            .get(number)
+            .copied()
+            .ok_or_else(|| format!("no real server {number}"))
     }
 
     fn service(&self, number: usize) -> Result<u32, String> {
-        self.services.get(number).copied().ok_or_else(|| format!("no service {number}"))
+        self.services
+            .get(number)
+            .copied()
+            .ok_or_else(|| format!("no service {number}"))
     }
 }
 
@@ -86,10 +92,16 @@ impl Runner for Host {
         self.services.clear();
         self.servers.clear();
         for service in &world.services {
-            let index = memory.add_service(&service.spec).ok_or("no room for a service")?;
+            let index = memory
+                .add_service(&service.spec)
+                .ok_or("no room for a service")?;
             self.services.push(index);
             for server in &service.servers {
-                self.servers.push(memory.add_server(index, server).ok_or("no room for a real server")?);
+                self.servers.push(
+                    memory
+                        .add_server(index, server)
+                        .ok_or("no room for a real server")?,
+                );
             }
         }
         if !memory.set_mark_rules(&world.marks) {
@@ -109,7 +121,10 @@ impl Runner for Host {
         let memory = self.memory()?;
         let mut packet = packet.clone();
         let reasons = |memory: &Memory<V4>| -> Vec<[u64; 2]> {
-            Reason::ALL.iter().map(|reason| memory.reason(*reason)).collect()
+            Reason::ALL
+                .iter()
+                .map(|reason| memory.reason(*reason))
+                .collect()
         };
         let before = reasons(memory);
         let verdict = pipeline::run(&mut packet, memory);
@@ -121,7 +136,11 @@ impl Runner for Host {
             return Err("not exactly one reason was counted".to_owned());
         };
         if *reason != verdict.reason || after[0] != before[0] + 1 {
-            return Err(format!("{} was counted for a verdict of {}", reason.name(), verdict.reason.name()));
+            return Err(format!(
+                "{} was counted for a verdict of {}",
+                reason.name(),
+                verdict.reason.name()
+            ));
         }
         Ok(Seen {
             action: verdict.action,
@@ -133,7 +152,8 @@ impl Runner for Host {
     }
 
     fn wait(&mut self, seconds: u32) -> Result<(), String> {
-        self.memory()?.advance(Duration::from_secs(u64::from(seconds)));
+        self.memory()?
+            .advance(Duration::from_secs(u64::from(seconds)));
         Ok(())
     }
 
@@ -141,7 +161,10 @@ impl Runner for Host {
         match change {
             Change::AddServer(service, spec) => {
                 let service = self.service(*service)?;
-                let index = self.memory()?.add_server(service, spec).ok_or("no room for a real server")?;
+                let index = self
+                    .memory()?
+                    .add_server(service, spec)
+                    .ok_or("no room for a real server")?;
                 self.servers.push(index);
             }
             Change::Weight(server, weight) => {
@@ -167,7 +190,11 @@ impl Runner for Host {
         let counts = |index: &u32| {
             let server = memory.server(*index).ok_or("no such real server")?;
             let stats = memory.server_stats(*index);
-            Ok(Counts { stats, active: server.active.load(), total: server.total.load() })
+            Ok(Counts {
+                stats,
+                active: server.active.load(),
+                total: server.total.load(),
+            })
         };
         self.servers.iter().map(counts).collect()
     }
@@ -179,7 +206,10 @@ impl Runner for Host {
         };
         let word = Word(conn.word.load());
         let left = word.deadline().since(memory.now()).max(0);
-        Ok(Some((word, (Tick(left as u32).nanos() / 1_000_000_000) as u32)))
+        Ok(Some((
+            word,
+            (Tick(left as u32).nanos() / 1_000_000_000) as u32,
+        )))
     }
 
     fn entries(&self) -> Result<usize, String> {
@@ -198,10 +228,17 @@ fn force(memory: &Memory<V4>, key: &ConnKey<V4>, state: u8) -> Result<(), String
     let reply = memory.entries().get(&reply_key).ok_or("no reply entry")?;
     let old = Word(conn.word.load());
     let counted = if state::active(state) { COUNTED } else { 0 };
-    let word = Word::new(old.deadline(), old.generation(), state, old.flags() & !COUNTED | counted);
+    let word = Word::new(
+        old.deadline(),
+        old.generation(),
+        state,
+        old.flags() & !COUNTED | counted,
+    );
     conn.word.store(word.0);
     reply.word.store(word.with(REPLY).0);
-    let server = memory.server(conn.server.load()).ok_or("no such real server")?;
+    let server = memory
+        .server(conn.server.load())
+        .ok_or("no such real server")?;
     let change = u32::from(word.has(COUNTED)).wrapping_sub(u32::from(old.has(COUNTED)));
     memory.add(&server.active, change);
     Ok(())

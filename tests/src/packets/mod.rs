@@ -22,11 +22,9 @@ mod tests {
     fn on_the_host() {
         let cases = all();
         let summary = run_all(&mut Host::default(), &cases);
-        println!("host: {} cases passed, {} packets", summary.passed, summary.packets);
+        println!("host: {summary}");
         assert!(summary.refused.is_empty(), "the host runs every case");
-        let failed: Vec<String> =
-            summary.failed.iter().map(|(sentence, fault)| format!("- {sentence}\n  {fault}")).collect();
-        assert!(failed.is_empty(), "{} of {} cases failed:\n{}", failed.len(), cases.len(), failed.join("\n"));
+        assert!(summary.failed.is_empty(), "{summary}");
     }
 
     #[test]

@@ -168,7 +168,10 @@ impl Body {
         let pseudo = |length: usize| {
             let sum = add_up(&src, 0);
             let sum = add_up(&dst, sum);
-            add_up(&[0, self.protocol(), (length >> 8) as u8, length as u8], sum)
+            add_up(
+                &[0, self.protocol(), (length >> 8) as u8, length as u8],
+                sum,
+            )
         };
         match self {
             Self::Tcp(tcp) => {
@@ -242,7 +245,7 @@ impl Ip {
         bytes.extend(total.to_be_bytes());
         bytes.extend(self.id.to_be_bytes());
         let flags = u16::from(self.dont_fragment) << 14 | u16::from(self.more_fragments) << 13;
-        bytes.extend((flags | self.offset / 8).to_be_bytes());
+        bytes.extend((flags | (self.offset / 8)).to_be_bytes());
         bytes.extend([self.ttl, self.body.protocol(), 0, 0]);
         bytes.extend(self.src);
         bytes.extend(self.dst);
@@ -342,7 +345,11 @@ pub mod flag {
 
 /// A segment with these flags and some data.
 pub fn tcp(sport: u16, dport: u16, flags: u8) -> Body {
-    let data = if flags & flag::SYN == 0 { b"GET / HTTP/1.1\r\n".to_vec() } else { Vec::new() };
+    let data = if flags & flag::SYN == 0 {
+        b"GET / HTTP/1.1\r\n".to_vec()
+    } else {
+        Vec::new()
+    };
     Body::Tcp(Tcp {
         sport,
         dport,
@@ -357,10 +364,21 @@ pub fn tcp(sport: u16, dport: u16, flags: u8) -> Body {
 
 /// A datagram with some data.
 pub fn udp(sport: u16, dport: u16) -> Body {
-    Body::Udp(Udp { sport, dport, data: b"a question, odd".to_vec(), sum: Sum::Right })
+    Body::Udp(Udp {
+        sport,
+        dport,
+        data: b"a question, odd".to_vec(),
+        sum: Sum::Right,
+    })
 }
 
 /// An ICMP message.
 pub fn icmp(kind: u8, code: u8, rest: [u8; 4], data: Vec<u8>) -> Body {
-    Body::Icmp(Icmp { kind, code, rest, data, sum: Sum::Right })
+    Body::Icmp(Icmp {
+        kind,
+        code,
+        rest,
+        data,
+        sum: Sum::Right,
+    })
 }

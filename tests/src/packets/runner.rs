@@ -1,5 +1,7 @@
 //! What carries out a case, and the comparison that all runners share.
 
+use std::fmt;
+
 use lb_common::{
     abi::{ServerStats, Word},
     host::Bytes,
@@ -111,6 +113,29 @@ pub struct Summary {
     pub failed: Vec<(String, String)>,
 }
 
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            passed,
+            packets,
+            refused,
+            failed,
+        } = self;
+        write!(
+            f,
+            "{passed} cases with {packets} packets passed, {} failed",
+            failed.len()
+        )?;
+        if !refused.is_empty() {
+            write!(f, ", {} cannot run here", refused.len())?;
+        }
+        for (sentence, fault) in failed {
+            write!(f, "\n- {sentence}\n  {fault}")?;
+        }
+        Ok(())
+    }
+}
+
 /// Runs every case that the runner can run.
 pub fn run_all<R: Runner>(runner: &mut R, cases: &[Case]) -> Summary {
     let mut summary = Summary::default();
@@ -173,7 +198,10 @@ fn compare<R: Runner>(
     } else {
         seen.action == expected.action || redirected(seen.action) && redirected(expected.action)
     };
-    if !same_action || seen.reason != expected.reason || seen.ifindex.is_some_and(|it| it != expected.ifindex) {
+    if !same_action
+        || seen.reason != expected.reason
+        || seen.ifindex.is_some_and(|it| it != expected.ifindex)
+    {
         return Err(format!(
             "expected {:?} {} {}, saw {:?} {:?} {}",
             expected.action,
@@ -185,7 +213,11 @@ fn compare<R: Runner>(
         ));
     }
     if seen.counted != packet.data.len() as u64 {
-        return Err(format!("{} bytes were counted of {}", seen.counted, packet.data.len()));
+        return Err(format!(
+            "{} bytes were counted of {}",
+            seen.counted,
+            packet.data.len()
+        ));
     }
     match &expected.output {
         Output::Same => same(&packet.data, &seen.bytes),
@@ -203,20 +235,35 @@ pub fn same(expected: &[u8], seen: &[u8]) -> Result<(), String> {
     if expected == seen {
         return Ok(());
     }
-    let at = expected.iter().zip(seen).take_while(|(a, b)| a == b).count();
-    Err(format!("bytes differ at {at}:\n  expected {}\n  saw      {}", hex(expected), hex(seen)))
+    let at = expected
+        .iter()
+        .zip(seen)
+        .take_while(|(a, b)| a == b)
+        .count();
+    Err(format!(
+        "bytes differ at {at}:\n  expected {}\n  saw      {}",
+        hex(expected),
+        hex(seen)
+    ))
 }
 
 fn hex(bytes: &[u8]) -> String {
-    let words: Vec<String> =
-        bytes.chunks(2).map(|pair| pair.iter().map(|byte| format!("{byte:02x}")).collect()).collect();
+    let words: Vec<String> = bytes
+        .chunks(2)
+        .map(|pair| pair.iter().map(|byte| format!("{byte:02x}")).collect())
+        .collect();
     words.join(" ")
 }
 
 /// The law of the counters: a packet that follows a connection moves one real server's counters of its
 /// direction, by one packet and its bytes from the IP header on; every other packet moves none.
 fn counted(packet: &Bytes, seen: &Seen, before: &[Counts], after: &[Counts]) -> Result<(), String> {
-    let word = |at: usize| packet.data.get(at..at + 2).map_or(0, |it| u64::from(it[0]) << 8 | u64::from(it[1]));
+    let word = |at: usize| {
+        packet
+            .data
+            .get(at..at + 2)
+            .map_or(0, |it| u64::from(it[0]) << 8 | u64::from(it[1]))
+    };
     let length = match word(14 + 2) {
         0 => (packet.data.len() as u64).saturating_sub(14),
         total => total,
@@ -224,14 +271,32 @@ fn counted(packet: &Bytes, seen: &Seen, before: &[Counts], after: &[Counts]) -> 
     let mut moved = ServerStats::default();
     for (before, after) in before.iter().zip(after) {
         let (before, after) = (&before.stats, &after.stats);
-        moved.conns = moved.conns.wrapping_add(after.conns.wrapping_sub(before.conns));
-        moved.in_packets = moved.in_packets.wrapping_add(after.in_packets.wrapping_sub(before.in_packets));
-        moved.out_packets = moved.out_packets.wrapping_add(after.out_packets.wrapping_sub(before.out_packets));
-        moved.in_bytes = moved.in_bytes.wrapping_add(after.in_bytes.wrapping_sub(before.in_bytes));
-        moved.out_bytes = moved.out_bytes.wrapping_add(after.out_bytes.wrapping_sub(before.out_bytes));
+        moved.conns = moved
+            .conns
+            .wrapping_add(after.conns.wrapping_sub(before.conns));
+        moved.in_packets = moved
+            .in_packets
+            .wrapping_add(after.in_packets.wrapping_sub(before.in_packets));
+        moved.out_packets = moved
+            .out_packets
+            .wrapping_add(after.out_packets.wrapping_sub(before.out_packets));
+        moved.in_bytes = moved
+            .in_bytes
+            .wrapping_add(after.in_bytes.wrapping_sub(before.in_bytes));
+        moved.out_bytes = moved
+            .out_bytes
+            .wrapping_add(after.out_bytes.wrapping_sub(before.out_bytes));
     }
-    let inwards = ServerStats { in_packets: 1, in_bytes: length, ..ServerStats::default() };
-    let outwards = ServerStats { out_packets: 1, out_bytes: length, ..ServerStats::default() };
+    let inwards = ServerStats {
+        in_packets: 1,
+        in_bytes: length,
+        ..ServerStats::default()
+    };
+    let outwards = ServerStats {
+        out_packets: 1,
+        out_bytes: length,
+        ..ServerStats::default()
+    };
     let conns = moved.conns;
     let packets = ServerStats { conns: 0, ..moved };
     let lawful = match seen.reason {
@@ -239,16 +304,27 @@ fn counted(packet: &Bytes, seen: &Seen, before: &[Counts], after: &[Counts]) -> 
         Reason::Replied => packets == outwards && conns == 0,
         Reason::IcmpRelated => (packets == inwards || packets == outwards) && conns == 0,
         // Made, and then the packet could not leave.
-        Reason::TimeExceeded | Reason::TooBig | Reason::NoRoute => packets == ServerStats::default() && conns <= 1,
+        Reason::TimeExceeded | Reason::TooBig | Reason::NoRoute => {
+            packets == ServerStats::default() && conns <= 1
+        }
         _ => moved == ServerStats::default(),
     };
-    if lawful { Ok(()) } else { Err(format!("{} moved the counters by {moved:?}", seen.reason.name())) }
+    if lawful {
+        Ok(())
+    } else {
+        Err(format!(
+            "{} moved the counters by {moved:?}",
+            seen.reason.name()
+        ))
+    }
 }
 
 fn look<R: Runner>(runner: &R, check: &Check) -> Result<(), String> {
     let said = match check {
         Check::State(flow, state, seconds) => match runner.connection(flow)? {
-            Some((word, left)) if word.state() == *state && left.abs_diff(*seconds) <= 1 => return Ok(()),
+            Some((word, left)) if word.state() == *state && left.abs_diff(*seconds) <= 1 => {
+                return Ok(());
+            }
             Some((word, left)) => format!("state {}, {left} s left", word.state()),
             None => "no such connection".to_owned(),
         },

@@ -37,22 +37,53 @@ pub const FRONT_IP: Ip4 = [192, 0, 2, 1];
 pub const BACK_IP: Ip4 = [10, 0, 1, 1];
 
 /// A client next to [`FRONT`].
-pub const CLIENT: Station = Station { ip: [192, 0, 2, 10], mac: [0x02, 0, 0, 0, 1, 0x10], hop: 1 };
+pub const CLIENT: Station = Station {
+    ip: [192, 0, 2, 10],
+    mac: [0x02, 0, 0, 0, 1, 0x10],
+    hop: 1,
+};
 /// A client behind a router that is next to [`FRONT`].
-pub const FAR_CLIENT: Station = Station { ip: [203, 0, 113, 7], mac: ROUTER.mac, hop: 2 };
+pub const FAR_CLIENT: Station = Station {
+    ip: [203, 0, 113, 7],
+    mac: ROUTER.mac,
+    hop: 2,
+};
 /// That router.
-pub const ROUTER: Station =
-    Station { ip: [192, 0, 2, 254], mac: [0x02, 0, 0, 0, 1, 0xfe], hop: 2 };
+pub const ROUTER: Station = Station {
+    ip: [192, 0, 2, 254],
+    mac: [0x02, 0, 0, 0, 1, 0xfe],
+    hop: 2,
+};
 /// Real servers next to [`BACK`].
 pub const SERVERS: [Station; 3] = [
-    Station { ip: [10, 0, 1, 11], mac: [0x02, 0, 0, 0, 2, 0x11], hop: 3 },
-    Station { ip: [10, 0, 1, 12], mac: [0x02, 0, 0, 0, 2, 0x12], hop: 4 },
-    Station { ip: [10, 0, 1, 13], mac: [0x02, 0, 0, 0, 2, 0x13], hop: 5 },
+    Station {
+        ip: [10, 0, 1, 11],
+        mac: [0x02, 0, 0, 0, 2, 0x11],
+        hop: 3,
+    },
+    Station {
+        ip: [10, 0, 1, 12],
+        mac: [0x02, 0, 0, 0, 2, 0x12],
+        hop: 4,
+    },
+    Station {
+        ip: [10, 0, 1, 13],
+        mac: [0x02, 0, 0, 0, 2, 0x13],
+        hop: 5,
+    },
 ];
 /// A gateway next to [`BACK`].
-pub const GATEWAY: Station = Station { ip: [10, 0, 1, 254], mac: [0x02, 0, 0, 0, 2, 0xfe], hop: 6 };
+pub const GATEWAY: Station = Station {
+    ip: [10, 0, 1, 254],
+    mac: [0x02, 0, 0, 0, 2, 0xfe],
+    hop: 6,
+};
 /// A real server behind it.
-pub const FAR_SERVER: Station = Station { ip: [10, 9, 0, 1], mac: GATEWAY.mac, hop: 6 };
+pub const FAR_SERVER: Station = Station {
+    ip: [10, 9, 0, 1],
+    mac: GATEWAY.mac,
+    hop: 6,
+};
 /// The hop of addresses of this host.
 pub const LOCAL: u32 = 7;
 /// A hop that leads nowhere.
@@ -87,7 +118,13 @@ impl Service {
     /// Round robin over [`SERVERS`] on [`SERVER_PORT`].
     pub fn usual(protocol: u8) -> Self {
         let spec = ServiceSpec::address(protocol, V4::new(SERVICE), PORT);
-        Self { spec, servers: SERVERS.iter().map(|server| real(server, SERVER_PORT)).collect() }
+        Self {
+            spec,
+            servers: SERVERS
+                .iter()
+                .map(|server| real(server, SERVER_PORT))
+                .collect(),
+        }
     }
 
     /// With these real servers instead.
@@ -95,7 +132,10 @@ impl Service {
     pub fn with(mut self, servers: &[(Station, u16, u32)]) -> Self {
         self.servers = servers
             .iter()
-            .map(|(server, port, weight)| ServerSpec { weight: *weight, ..real(server, *port) })
+            .map(|(server, port, weight)| ServerSpec {
+                weight: *weight,
+                ..real(server, *port)
+            })
             .collect();
         self
     }
@@ -140,7 +180,11 @@ impl Service {
 
 /// A real server of weight 1.
 pub fn real(station: &Station, port: u16) -> ServerSpec<V4> {
-    ServerSpec { address: V4::new(station.ip), port, weight: 1 }
+    ServerSpec {
+        address: V4::new(station.ip),
+        port,
+        weight: 1,
+    }
 }
 
 /// Everything that the tables say before the first packet.
@@ -176,12 +220,23 @@ impl World {
         };
         let front = |station, on_link| forward(station, FRONT, FRONT_MAC, FRONT_IP, on_link);
         let back = |station, on_link| forward(station, BACK, BACK_MAC, BACK_IP, on_link);
-        let mut hops = vec![(CLIENT.hop, front(&CLIENT, true)), (ROUTER.hop, front(&ROUTER, false))];
-        hops.extend(SERVERS.iter().map(|server| (server.hop, back(server, true))));
+        let mut hops = vec![
+            (CLIENT.hop, front(&CLIENT, true)),
+            (ROUTER.hop, front(&ROUTER, false)),
+        ];
+        hops.extend(
+            SERVERS
+                .iter()
+                .map(|server| (server.hop, back(server, true))),
+        );
         hops.push((GATEWAY.hop, back(&GATEWAY, false)));
         hops.push((LOCAL, HopSpec::local()));
         hops.push((NOWHERE, HopSpec::blackhole()));
-        let mut routes = vec![([0; 4], 0, ROUTER.hop), (CLIENT.ip, 32, CLIENT.hop), (FAR_SERVER.ip, 16, GATEWAY.hop)];
+        let mut routes = vec![
+            ([0; 4], 0, ROUTER.hop),
+            (CLIENT.ip, 32, CLIENT.hop),
+            (FAR_SERVER.ip, 16, GATEWAY.hop),
+        ];
         routes.extend(SERVERS.iter().map(|server| (server.ip, 32, server.hop)));
         routes.extend([(FRONT_IP, 32, LOCAL), (BACK_IP, 32, LOCAL)]);
         Self {
@@ -200,13 +255,17 @@ impl World {
     /// With a TCP and a UDP service on the same address and port, round robin over [`SERVERS`]. The TCP
     /// service's real servers are 0 to 2, the UDP service's 3 to 5.
     pub fn usual() -> Self {
-        Self::empty().service(Service::usual(TCP)).service(Service::usual(UDP))
+        Self::empty()
+            .service(Service::usual(TCP))
+            .service(Service::usual(UDP))
     }
 
     /// One TCP and one UDP service with one real server each: 0 and 1, both at `SERVERS[0]`.
     pub fn single() -> Self {
         let only = [(SERVERS[0], SERVER_PORT, 1)];
-        Self::empty().service(Service::usual(TCP).with(&only)).service(Service::usual(UDP).with(&only))
+        Self::empty()
+            .service(Service::usual(TCP).with(&only))
+            .service(Service::usual(UDP).with(&only))
     }
 
     /// With one service more.
@@ -219,14 +278,21 @@ impl World {
     /// With all services translating the source.
     #[must_use]
     pub fn source_nat(mut self, address: Ip4) -> Self {
-        self.services = self.services.into_iter().map(|service| service.source_nat(address)).collect();
+        self.services = self
+            .services
+            .into_iter()
+            .map(|service| service.source_nat(address))
+            .collect();
         self
     }
 
     /// With a hop changed.
     #[must_use]
     pub fn hop(mut self, index: u32, change: impl Fn(&mut HopSpec)) -> Self {
-        self.hops.iter_mut().filter(|(other, _)| *other == index).for_each(|(_, hop)| change(hop));
+        self.hops
+            .iter_mut()
+            .filter(|(other, _)| *other == index)
+            .for_each(|(_, hop)| change(hop));
         self
     }
 
@@ -261,14 +327,23 @@ impl World {
     /// With this much room.
     #[must_use]
     pub fn room(mut self, entries: usize, half_open: u32, assured: u32) -> Self {
-        self.capacity = Capacity { entries, half_open, assured, ..self.capacity };
+        self.capacity = Capacity {
+            entries,
+            half_open,
+            assured,
+            ..self.capacity
+        };
         self
     }
 }
 
 /// A rule for all packets, to be narrowed down.
 pub fn rule(mark: u32) -> MarkRule<V4> {
-    MarkRule { mark, mask: u32::MAX, ..MarkRule::default() }
+    MarkRule {
+        mark,
+        mask: u32::MAX,
+        ..MarkRule::default()
+    }
 }
 
 /// A packet of a client, as it arrives on [`FRONT`], for the usual service.
@@ -279,13 +354,25 @@ pub fn asks(client: &Station, body: Body) -> Frame {
 /// A packet of a client for another address.
 pub fn asks_at(client: &Station, service: Ip4, body: Body) -> Frame {
     let ip = Ip::new(client.ip, service, body);
-    Frame { to: FRONT_MAC, from: client.mac, tags: Vec::new(), ip, padding: 0 }
+    Frame {
+        to: FRONT_MAC,
+        from: client.mac,
+        tags: Vec::new(),
+        ip,
+        padding: 0,
+    }
 }
 
 /// A packet of a real server, as it arrives on [`BACK`].
 pub fn answers(server: &Station, to: Ip4, body: Body) -> Frame {
     let ip = Ip::new(server.ip, to, body);
-    Frame { to: BACK_MAC, from: server.mac, tags: Vec::new(), ip, padding: 0 }
+    Frame {
+        to: BACK_MAC,
+        from: server.mac,
+        tags: Vec::new(),
+        ip,
+        padding: 0,
+    }
 }
 
 /// What leaves for a real server when the client sent this.

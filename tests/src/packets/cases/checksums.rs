@@ -6,8 +6,8 @@ use crate::packets::{
     case::{Case, Expected},
     packet::{Body, Frame, Sum, flag, tcp, udp},
     world::{
-        BACK, CLIENT, CLIENT_PORT, FRONT, PORT, SERVER_PORT, SERVERS, Station, World, answers, asks, to_client,
-        to_server,
+        BACK, CLIENT, CLIENT_PORT, FRONT, PORT, SERVER_PORT, SERVERS, Station, World, answers,
+        asks, to_client, to_server,
     },
 };
 
@@ -34,20 +34,33 @@ fn wrong(off: u16) -> Case {
     let question = asks(&CLIENT, udp(CLIENT_PORT, PORT));
     let answer = answers(&SERVERS[0], CLIENT.ip, udp(SERVER_PORT, CLIENT_PORT));
     let syn = asks(&CLIENT, tcp(CLIENT_PORT, PORT, flag::SYN));
-    let syn_ack = answers(&SERVERS[0], CLIENT.ip, tcp(SERVER_PORT, CLIENT_PORT, flag::SYN | flag::ACK));
-    Case::new(format!("A checksum that is wrong stays wrong by the same amount ({off:?})"), World::single())
-        .asks(&set(syn, off), &SERVERS[0])
-        .answers(&set(syn_ack, off))
-        .asks(&set(question.clone(), off), &SERVERS[0])
-        .answers(&set(answer.clone(), off))
-        .asks(&header(&question), &SERVERS[0])
-        .answers(&header(&answer))
+    let syn_ack = answers(
+        &SERVERS[0],
+        CLIENT.ip,
+        tcp(SERVER_PORT, CLIENT_PORT, flag::SYN | flag::ACK),
+    );
+    Case::new(
+        format!("A checksum that is wrong stays wrong by the same amount ({off:?})"),
+        World::single(),
+    )
+    .asks(&set(syn, off), &SERVERS[0])
+    .answers(&set(syn_ack, off))
+    .asks(&set(question.clone(), off), &SERVERS[0])
+    .answers(&set(answer.clone(), off))
+    .asks(&header(&question), &SERVERS[0])
+    .answers(&header(&answer))
 }
 
 fn none() -> Case {
     Case::new("A UDP checksum of zero stays zero", World::single())
-        .asks(&set(asks(&CLIENT, udp(CLIENT_PORT, PORT)), Sum::Zero), &SERVERS[0])
-        .answers(&set(answers(&SERVERS[0], CLIENT.ip, udp(SERVER_PORT, CLIENT_PORT)), Sum::Zero))
+        .asks(
+            &set(asks(&CLIENT, udp(CLIENT_PORT, PORT)), Sum::Zero),
+            &SERVERS[0],
+        )
+        .answers(&set(
+            answers(&SERVERS[0], CLIENT.ip, udp(SERVER_PORT, CLIENT_PORT)),
+            Sum::Zero,
+        ))
 }
 
 /// The builder writes ffff where the right sum is zero; so must the update.
@@ -60,20 +73,30 @@ fn sums_to_zero() -> Case {
             out[14 + 20 + 6..14 + 20 + 8] == [0xff, 0xff]
         })
         .unwrap_or(sent);
-    Case::new("A UDP checksum that comes out as zero is sent as ffff, for zero says that there is none", World::single())
-        .asks(&chosen, &SERVERS[0])
+    Case::new(
+        "A UDP checksum that comes out as zero is sent as ffff, for zero says that there is none",
+        World::single(),
+    )
+    .asks(&chosen, &SERVERS[0])
 }
 
 fn partial() -> Case {
-    let packet = |frame: &Frame, interface| Bytes { partial: true, ..Bytes::received(frame.bytes(), interface) };
-    let case = Case::new("A checksum that the sender left to the hardware is moved for the addresses only", World::single())
-        .host_only("a partial checksum cannot be given to BPF_PROG_TEST_RUN");
+    let packet = |frame: &Frame, interface| Bytes {
+        partial: true,
+        ..Bytes::received(frame.bytes(), interface)
+    };
+    let case = Case::new(
+        "A checksum that the sender left to the hardware is moved for the addresses only",
+        World::single(),
+    )
+    .host_only("a partial checksum cannot be given to BPF_PROG_TEST_RUN");
     let exchange = |case: Case, question: Body, answer: Body, server: &Station| {
         let sent = set(asks(&CLIENT, question), Sum::Partial);
         let back = set(answers(server, CLIENT.ip, answer), Sum::Partial);
         let forwarded = Expected::transmit(BACK, Reason::Forwarded, &to_server(&sent, server));
         let replied = Expected::transmit(FRONT, Reason::Replied, &to_client(&back, &CLIENT));
-        case.packet(packet(&sent, FRONT), forwarded).packet(packet(&back, BACK), replied)
+        case.packet(packet(&sent, FRONT), forwarded)
+            .packet(packet(&back, BACK), replied)
     };
     let case = exchange(
         case,
@@ -81,12 +104,26 @@ fn partial() -> Case {
         tcp(SERVER_PORT, CLIENT_PORT, flag::SYN | flag::ACK),
         &SERVERS[0],
     );
-    exchange(case, udp(CLIENT_PORT, PORT), udp(SERVER_PORT, CLIENT_PORT), &SERVERS[0])
+    exchange(
+        case,
+        udp(CLIENT_PORT, PORT),
+        udp(SERVER_PORT, CLIENT_PORT),
+        &SERVERS[0],
+    )
 }
 
 fn odd(length: usize) -> Case {
-    let data = |frame: Frame| frame.with(|frame| frame.udp().data = (0..length).map(|at| at as u8).collect());
-    Case::new(format!("A payload of {length} bytes keeps a right checksum"), World::single())
-        .asks(&data(asks(&CLIENT, udp(CLIENT_PORT, PORT))), &SERVERS[0])
-        .answers(&data(answers(&SERVERS[0], CLIENT.ip, udp(SERVER_PORT, CLIENT_PORT))))
+    let data = |frame: Frame| {
+        frame.with(|frame| frame.udp().data = (0..length).map(|at| at as u8).collect())
+    };
+    Case::new(
+        format!("A payload of {length} bytes keeps a right checksum"),
+        World::single(),
+    )
+    .asks(&data(asks(&CLIENT, udp(CLIENT_PORT, PORT))), &SERVERS[0])
+    .answers(&data(answers(
+        &SERVERS[0],
+        CLIENT.ip,
+        udp(SERVER_PORT, CLIENT_PORT),
+    )))
 }

@@ -6,8 +6,8 @@ use crate::packets::{
     case::{Case, Check, Expected},
     packet::{Body, Frame, Ip, flag, icmp, tcp, udp},
     world::{
-        BACK, CLIENT, CLIENT_PORT, FRONT, FRONT_MAC, PORT, SERVER_PORT, SERVERS, SERVICE, World, answers,
-        asks, to_client, to_server,
+        BACK, CLIENT, CLIENT_PORT, FRONT, FRONT_MAC, PORT, SERVER_PORT, SERVERS, SERVICE, World,
+        answers, asks, to_client, to_server,
     },
 };
 
@@ -45,7 +45,10 @@ fn frame_of(ip: Ip, like: &Frame) -> Frame {
 fn cut(sent: &Frame, out: &Frame, size: usize) -> Vec<(Frame, Frame)> {
     let outs = out.ip.fragments(size);
     let ins = sent.ip.fragments(size);
-    ins.into_iter().zip(outs).map(|(a, b)| (frame_of(a, sent), frame_of(b, out))).collect()
+    ins.into_iter()
+        .zip(outs)
+        .map(|(a, b)| (frame_of(a, sent), frame_of(b, out)))
+        .collect()
 }
 
 fn question() -> Frame {
@@ -56,11 +59,17 @@ fn in_order(in_udp: bool) -> Case {
     let (name, sent) = if in_udp {
         ("datagram", question())
     } else {
-        ("segment", asks(&CLIENT, large(tcp(CLIENT_PORT, PORT, flag::SYN))))
+        (
+            "segment",
+            asks(&CLIENT, large(tcp(CLIENT_PORT, PORT, flag::SYN))),
+        )
     };
     let out = to_server(&sent, &SERVERS[2]);
     cut(&sent, &out, 64).iter().fold(
-        Case::new(format!("The fragments of a {name} follow the first one, its checksum covers them all"), World::usual()),
+        Case::new(
+            format!("The fragments of a {name} follow the first one, its checksum covers them all"),
+            World::usual(),
+        ),
         |case, (sent, out)| case.packet(sent, Expected::transmit(BACK, Reason::Forwarded, out)),
     )
 }
@@ -69,20 +78,33 @@ fn answer() -> Case {
     let sent = asks(&CLIENT, udp(CLIENT_PORT, PORT));
     let back = answers(&SERVERS[0], CLIENT.ip, large(udp(SERVER_PORT, CLIENT_PORT)));
     let out = to_client(&back, &CLIENT);
-    let case = Case::new("The fragments of an answer follow the first one", World::single()).asks(&sent, &SERVERS[0]);
+    let case = Case::new(
+        "The fragments of an answer follow the first one",
+        World::single(),
+    )
+    .asks(&sent, &SERVERS[0]);
     cut(&back, &out, 104)
         .iter()
-        .fold(case, |case, (sent, out)| case.packet(sent, Expected::transmit(FRONT, Reason::Replied, out)))
+        .fold(case, |case, (sent, out)| {
+            case.packet(sent, Expected::transmit(FRONT, Reason::Replied, out))
+        })
 }
 
 fn early() -> Case {
     let sent = question();
     let out = to_server(&sent, &SERVERS[2]);
     let parts = cut(&sent, &out, 64);
-    let case = Case::new("A fragment that comes before its first one is passed and counted as such", World::usual());
-    let case = parts.iter().skip(1).fold(case, |case, (sent, _)| case.packet(sent, Expected::pass(Reason::FragmentEarly)));
+    let case = Case::new(
+        "A fragment that comes before its first one is passed and counted as such",
+        World::usual(),
+    );
+    let case = parts.iter().skip(1).fold(case, |case, (sent, _)| {
+        case.packet(sent, Expected::pass(Reason::FragmentEarly))
+    });
     let case = case.check(Check::Entries(0));
-    parts.iter().fold(case, |case, (sent, out)| case.packet(sent, Expected::transmit(BACK, Reason::Forwarded, out)))
+    parts.iter().fold(case, |case, (sent, out)| {
+        case.packet(sent, Expected::transmit(BACK, Reason::Forwarded, out))
+    })
 }
 
 fn another_packet() -> Case {
@@ -99,8 +121,14 @@ fn another_packet() -> Case {
         }
     });
     [other_id, other_source, other_protocol].iter().fold(
-        Case::new("A fragment of another packet does not follow", World::usual())
-            .packet(first, Expected::transmit(BACK, Reason::Forwarded, first_out)),
+        Case::new(
+            "A fragment of another packet does not follow",
+            World::usual(),
+        )
+        .packet(
+            first,
+            Expected::transmit(BACK, Reason::Forwarded, first_out),
+        ),
         |case, sent| case.packet(sent, Expected::pass(Reason::FragmentEarly)),
     )
 }
@@ -109,11 +137,20 @@ fn late() -> Case {
     let sent = question();
     let out = to_server(&sent, &SERVERS[2]);
     let parts = cut(&sent, &out, 64);
-    let case = Case::new("A fragment that comes more than 30 s after its first one is passed", World::usual())
-        .packet(&parts[0].0, Expected::transmit(BACK, Reason::Forwarded, &parts[0].1))
-        .wait(29)
-        .packet(&parts[1].0, Expected::transmit(BACK, Reason::Forwarded, &parts[1].1))
-        .wait(2);
+    let case = Case::new(
+        "A fragment that comes more than 30 s after its first one is passed",
+        World::usual(),
+    )
+    .packet(
+        &parts[0].0,
+        Expected::transmit(BACK, Reason::Forwarded, &parts[0].1),
+    )
+    .wait(29)
+    .packet(
+        &parts[1].0,
+        Expected::transmit(BACK, Reason::Forwarded, &parts[1].1),
+    )
+    .wait(2);
     case.packet(&parts[2].0, Expected::pass(Reason::FragmentEarly))
 }
 
@@ -121,20 +158,38 @@ fn of_no_connection() -> Case {
     let sent = asks(&CLIENT, large(udp(CLIENT_PORT, PORT + 1)));
     let parts = sent.ip.fragments(64);
     let (first, rest) = parts.split_at(1);
-    let case = Case::new("The fragments of a packet for no service are passed", World::usual())
-        .packet(&frame_of(first[0].clone(), &sent), Expected::pass(Reason::NoService));
+    let case = Case::new(
+        "The fragments of a packet for no service are passed",
+        World::usual(),
+    )
+    .packet(
+        &frame_of(first[0].clone(), &sent),
+        Expected::pass(Reason::NoService),
+    );
     rest.iter().fold(case, |case, part| {
-        case.packet(&frame_of(part.clone(), &sent), Expected::pass(Reason::FragmentEarly))
+        case.packet(
+            &frame_of(part.clone(), &sent),
+            Expected::pass(Reason::FragmentEarly),
+        )
     })
 }
 
 fn first_too_short() -> Case {
     let sent = asks(&CLIENT, large(tcp(CLIENT_PORT, PORT, flag::SYN)));
     let parts = sent.ip.fragments(16);
-    Case::new("A first fragment without the whole transport header is passed untouched", World::usual())
-        .packet(&frame_of(parts[0].clone(), &sent), Expected::pass(Reason::Malformed))
-        .packet(&frame_of(parts[1].clone(), &sent), Expected::pass(Reason::FragmentEarly))
-        .check(Check::Entries(0))
+    Case::new(
+        "A first fragment without the whole transport header is passed untouched",
+        World::usual(),
+    )
+    .packet(
+        &frame_of(parts[0].clone(), &sent),
+        Expected::pass(Reason::Malformed),
+    )
+    .packet(
+        &frame_of(parts[1].clone(), &sent),
+        Expected::pass(Reason::FragmentEarly),
+    )
+    .check(Check::Entries(0))
 }
 
 fn ping() -> Case {
@@ -147,9 +202,14 @@ fn ping() -> Case {
         }
     });
     let parts = cut(&sent, &out, 64);
-    let case = Case::new("A ping in fragments is answered in fragments", World::usual().answering(SERVICE))
-        .packet(&parts[1].0, Expected::pass(Reason::OtherProtocol));
-    parts.iter().fold(case, |case, (sent, out)| case.packet(sent, Expected::transmit(FRONT, Reason::PingAnswered, out)))
+    let case = Case::new(
+        "A ping in fragments is answered in fragments",
+        World::usual().answering(SERVICE),
+    )
+    .packet(&parts[1].0, Expected::pass(Reason::OtherProtocol));
+    parts.iter().fold(case, |case, (sent, out)| {
+        case.packet(sent, Expected::transmit(FRONT, Reason::PingAnswered, out))
+    })
 }
 
 fn translated() -> Case {
@@ -159,10 +219,15 @@ fn translated() -> Case {
     let back = answers(&SERVERS[0], BACK_IP, large(udp(SERVER_PORT, CLIENT_PORT)));
     let back_out = to_client(&back, &CLIENT);
     let case = cut(&sent, &out, 64).iter().fold(
-        Case::new("Fragments follow their first one through source translation, there and back", World::single().source_nat([0; 4])),
+        Case::new(
+            "Fragments follow their first one through source translation, there and back",
+            World::single().source_nat([0; 4]),
+        ),
         |case, (sent, out)| case.packet(sent, Expected::transmit(BACK, Reason::Forwarded, out)),
     );
     cut(&back, &back_out, 64)
         .iter()
-        .fold(case, |case, (sent, out)| case.packet(sent, Expected::transmit(FRONT, Reason::Replied, out)))
+        .fold(case, |case, (sent, out)| {
+            case.packet(sent, Expected::transmit(FRONT, Reason::Replied, out))
+        })
 }

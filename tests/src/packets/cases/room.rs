@@ -9,7 +9,15 @@ use crate::packets::{
 };
 
 pub(super) fn cases() -> Vec<Case> {
-    vec![table_full(), ring_comes_round(), flood(), udp_flood(), answered_stay(), answered_ring_full(), many_times_round()]
+    vec![
+        table_full(),
+        ring_comes_round(),
+        flood(),
+        udp_flood(),
+        answered_stay(),
+        answered_ring_full(),
+        many_times_round(),
+    ]
 }
 
 fn syn(number: u16) -> Frame {
@@ -21,7 +29,10 @@ fn flow(number: u16) -> Flow {
 }
 
 fn table_full() -> Case {
-    let case = Case::new("When the table is full a new connection loses, and the others go on", World::single().room(4, 64, 64));
+    let case = Case::new(
+        "When the table is full a new connection loses, and the others go on",
+        World::single().room(4, 64, 64),
+    );
     case.asks(&syn(0), &SERVERS[0])
         .asks(&syn(1), &SERVERS[0])
         .packet(&syn(2), Expected::drop(Reason::TableFull))
@@ -31,7 +42,10 @@ fn table_full() -> Case {
 }
 
 fn ring_comes_round() -> Case {
-    let case = Case::new("A half-open connection makes room for another when the ring comes round to it", World::single().room(64, 4, 4));
+    let case = Case::new(
+        "A half-open connection makes room for another when the ring comes round to it",
+        World::single().room(64, 4, 4),
+    );
     let case = (0..4).fold(case, |case, number| case.asks(&syn(number), &SERVERS[0]));
     case.check(Check::Entries(8))
         .asks(&syn(4), &SERVERS[0])
@@ -41,47 +55,87 @@ fn ring_comes_round() -> Case {
 }
 
 fn flood() -> Case {
-    let case = Case::new("A flood of SYNs recycles its own kind and costs no answered connection", World::single().room(64, 4, 4));
+    let case = Case::new(
+        "A flood of SYNs recycles its own kind and costs no answered connection",
+        World::single().room(64, 4, 4),
+    );
     let case = case.opened(CLIENT_PORT, &SERVERS[0]);
     let case = (1..200).fold(case, |case, number| case.asks(&syn(number), &SERVERS[0]));
-    case.asks(&asks(&CLIENT, tcp(CLIENT_PORT, PORT, flag::ACK)), &SERVERS[0])
-        .answers(&answers(&SERVERS[0], CLIENT.ip, tcp(SERVER_PORT, CLIENT_PORT, flag::ACK)))
-        .check(Check::Entries(10))
-        .check(Check::Counts(0, 5, 0))
+    case.asks(
+        &asks(&CLIENT, tcp(CLIENT_PORT, PORT, flag::ACK)),
+        &SERVERS[0],
+    )
+    .answers(&answers(
+        &SERVERS[0],
+        CLIENT.ip,
+        tcp(SERVER_PORT, CLIENT_PORT, flag::ACK),
+    ))
+    .check(Check::Entries(10))
+    .check(Check::Counts(0, 5, 0))
 }
 
 fn udp_flood() -> Case {
     let question = |number| asks(&CLIENT, udp(CLIENT_PORT + number, PORT));
     let answer = answers(&SERVERS[0], CLIENT.ip, udp(SERVER_PORT, CLIENT_PORT));
-    let case = Case::new("A flood of datagrams recycles its own kind and costs no answered connection", World::single().room(64, 4, 4));
+    let case = Case::new(
+        "A flood of datagrams recycles its own kind and costs no answered connection",
+        World::single().room(64, 4, 4),
+    );
     let case = case.asks(&question(0), &SERVERS[0]).answers(&answer);
-    let case = (1..50).fold(case, |case, number| case.asks(&question(number), &SERVERS[0]));
-    case.asks(&question(0), &SERVERS[0]).answers(&answer).check(Check::Counts(1, 0, 5))
+    let case = (1..50).fold(case, |case, number| {
+        case.asks(&question(number), &SERVERS[0])
+    });
+    case.asks(&question(0), &SERVERS[0])
+        .answers(&answer)
+        .check(Check::Counts(1, 0, 5))
 }
 
 fn answered_stay() -> Case {
-    let case = Case::new("Answered connections are recycled only when they have expired", World::single().room(64, 4, 4));
-    let case = (0..4).fold(case, |case, number| case.opened(CLIENT_PORT + number, &SERVERS[0]));
+    let case = Case::new(
+        "Answered connections are recycled only when they have expired",
+        World::single().room(64, 4, 4),
+    );
+    let case = (0..4).fold(case, |case, number| {
+        case.opened(CLIENT_PORT + number, &SERVERS[0])
+    });
     let case = case.wait(901);
-    let case = (4..8).fold(case, |case, number| case.opened(CLIENT_PORT + number, &SERVERS[0]));
-    case.check(Check::Entries(8)).check(Check::Counts(0, 4, 0)).check(Check::Gone(flow(0)))
+    let case = (4..8).fold(case, |case, number| {
+        case.opened(CLIENT_PORT + number, &SERVERS[0])
+    });
+    case.check(Check::Entries(8))
+        .check(Check::Counts(0, 4, 0))
+        .check(Check::Gone(flow(0)))
 }
 
 fn answered_ring_full() -> Case {
-    let case = Case::new("An answered connection that finds no slot keeps working until it expires", World::single().room(64, 4, 4));
-    let case = (0..6).fold(case, |case, number| case.opened(CLIENT_PORT + number, &SERVERS[0]));
+    let case = Case::new(
+        "An answered connection that finds no slot keeps working until it expires",
+        World::single().room(64, 4, 4),
+    );
+    let case = (0..6).fold(case, |case, number| {
+        case.opened(CLIENT_PORT + number, &SERVERS[0])
+    });
     let case = (10..30).fold(case, |case, number| case.asks(&syn(number), &SERVERS[0]));
     (0..6).fold(case, |case, number| {
-        case.asks(&asks(&CLIENT, tcp(CLIENT_PORT + number, PORT, flag::ACK)), &SERVERS[0])
+        case.asks(
+            &asks(&CLIENT, tcp(CLIENT_PORT + number, PORT, flag::ACK)),
+            &SERVERS[0],
+        )
     })
 }
 
 fn many_times_round() -> Case {
-    let case = Case::new("One client port used again and again leaves nothing behind", World::single().room(64, 4, 4));
+    let case = Case::new(
+        "One client port used again and again leaves nothing behind",
+        World::single().room(64, 4, 4),
+    );
     (0..20)
         .fold(case, |case, _| {
             case.opened(CLIENT_PORT, &SERVERS[0])
-                .asks(&asks(&CLIENT, tcp(CLIENT_PORT, PORT, flag::RST)), &SERVERS[0])
+                .asks(
+                    &asks(&CLIENT, tcp(CLIENT_PORT, PORT, flag::RST)),
+                    &SERVERS[0],
+                )
                 .wait(1)
         })
         .check(Check::Entries(2))

@@ -9,12 +9,19 @@ use crate::packets::{
 };
 
 const TABLES: &str = include_str!("../../../../lb-common/tests/fixtures/tcp_states.txt");
-const NAMES: [&str; 11] = ["NO", "ES", "SS", "SR", "FW", "TW", "CL", "CW", "LA", "LI", "SA"];
+const NAMES: [&str; 11] = [
+    "NO", "ES", "SS", "SR", "FW", "TW", "CL", "CW", "LA", "LI", "SA",
+];
 
 /// The state that the text gives for an event in a state.
 fn expected(table: &str, flags: u8, from: usize) -> u8 {
     // RST before SYN before FIN before ACK; a segment with none of them closes.
-    let events = [(flag::RST, "rst"), (flag::SYN, "syn"), (flag::FIN, "fin"), (flag::ACK, "ack")];
+    let events = [
+        (flag::RST, "rst"),
+        (flag::SYN, "syn"),
+        (flag::FIN, "fin"),
+        (flag::ACK, "ack"),
+    ];
     let Some((_, event)) = events.iter().find(|(bit, _)| flags & bit != 0) else {
         return state::CLOSE;
     };
@@ -37,17 +44,26 @@ pub(super) fn cases() -> Vec<Case> {
 
 fn every_flag(table: &str, who: &str, from: usize) -> Case {
     let flow = Flow::of(&asks(&CLIENT, tcp(CLIENT_PORT, PORT, 0)));
-    let sentence =
-        format!("In {}, each of the 256 flag combinations from {who} leads where IPVS goes", state::NAMES[from]);
+    let sentence = format!(
+        "In {}, each of the 256 flag combinations from {who} leads where IPVS goes",
+        state::NAMES[from]
+    );
     let mut case = Case::new(sentence, World::single()).opened(CLIENT_PORT, &SERVERS[0]);
     for flags in 0..=255 {
         let to = expected(table, flags, from);
-        let active = u32::from(matches!(to, state::ESTABLISHED | state::SYN_SENT | state::SYN_RECV | state::SYNACK));
+        let active = u32::from(matches!(
+            to,
+            state::ESTABLISHED | state::SYN_SENT | state::SYN_RECV | state::SYNACK
+        ));
         case = case.change(Change::State(flow, from as u8));
         case = if table == "INPUT" {
             case.asks(&asks(&CLIENT, tcp(CLIENT_PORT, PORT, flags)), &SERVERS[0])
         } else {
-            case.answers(&answers(&SERVERS[0], CLIENT.ip, tcp(SERVER_PORT, CLIENT_PORT, flags)))
+            case.answers(&answers(
+                &SERVERS[0],
+                CLIENT.ip,
+                tcp(SERVER_PORT, CLIENT_PORT, flags),
+            ))
         };
         // Data of an established connection is written down once a second only.
         let quiet = from == usize::from(state::ESTABLISHED) && to == state::ESTABLISHED;
