@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
+use std::thread::JoinHandle;
 
 use lb_common::abi::ANSWER;
 use lb_common::verdict::Reason;
@@ -31,6 +32,8 @@ pub(super) struct Bpf {
     networks: Networks,
     sweeper: Sweeper,
     scopes: BTreeMap<ScopeId, Open>,
+    /// Loads the programs of the next scope.
+    ahead: Option<JoinHandle<()>>,
     /// What passed through servers that have been removed, by service.
     gone: HashMap<(ScopeId, ServiceKey), Counters>,
 }
@@ -48,16 +51,44 @@ impl Bpf {
         let pins = Pins::open(&options.bpffs)?;
         let sweep = programs::base(&pins, options)?;
         let maps = Maps::open(&pins)?;
-        Ok(Self {
+        let mut datapath = Self {
             services: Services::adopt(&maps)?,
             networks: Networks::adopt(&maps),
             sweeper: Sweeper::new(sweep),
             options: options.clone(),
             scopes: BTreeMap::new(),
+            ahead: None,
             gone: HashMap::new(),
             pins,
             maps,
-        })
+        };
+        datapath.load_ahead();
+        Ok(datapath)
+    }
+
+    /// Begins to load the programs of the next scope, so that it will be there at once. Should that fail, it fails again
+    /// when the scope is wanted, and is told then.
+    fn load_ahead(&mut self) {
+        self.finish_ahead();
+        let taken = self.pins.scope_ids().unwrap_or_default();
+        let free = (ScopeId::MIN.get()..=ScopeId::MAX.get())
+            .find(|id| taken.iter().all(|there| there.get() != *id));
+        let Some(Ok(scope)) = free.map(ScopeId::new) else {
+            return;
+        };
+        let (pins, options, rings) = (self.pins.clone(), self.options.clone(), self.maps.rings);
+        let load = move || drop(programs::prepare(&pins, &options, scope, rings));
+        self.ahead = std::thread::Builder::new()
+            .name("bpvs-ahead".into())
+            .spawn(load)
+            .ok();
+    }
+
+    fn finish_ahead(&mut self) {
+        if let Some(ahead) = self.ahead.take() {
+            // A panic there is a scope that loads its programs itself.
+            let _ = ahead.join();
+        }
     }
 
     fn check(&self, scope: ScopeId) -> Result<&Open, DatapathError> {
@@ -240,6 +271,7 @@ impl Datapath for Bpf {
         if self.scopes.contains_key(&scope) {
             return Err(DatapathError::ScopeExists(scope));
         }
+        self.finish_ahead();
         let rules = Rules::open(&self.maps, scope)?;
         self.networks.open(&self.maps, scope)?;
         let programs = Programs::open(&self.pins, &self.options, scope, self.maps.rings)?;
@@ -251,6 +283,7 @@ impl Datapath for Bpf {
                 network: None,
             },
         );
+        self.load_ahead();
         self.write_scope(scope)
     }
 
@@ -333,5 +366,12 @@ impl Datapath for Bpf {
         self.pins
             .scope_ids()
             .map_err(system("look for scopes".into()))
+    }
+}
+
+impl Drop for Bpf {
+    fn drop(&mut self) {
+        // It must not pin anything after `remove_all`.
+        self.finish_ahead();
     }
 }

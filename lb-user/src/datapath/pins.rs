@@ -50,7 +50,7 @@ impl Pins {
         let pins = Self {
             root: bpffs.join(format!("v{VERSION}")),
         };
-        for folder in [pins.maps(), pins.scopes()] {
+        for folder in [pins.maps(), pins.scopes(), pins.spares()] {
             fs::create_dir_all(&folder).map_err(system(format!("make {}", folder.display())))?;
         }
         Ok(pins)
@@ -73,6 +73,15 @@ impl Pins {
 
     fn scopes(&self) -> PathBuf {
         self.root.join("scopes")
+    }
+
+    /// The folder of programs that were loaded ahead for a scope to be.
+    pub(super) fn spare(&self, scope: ScopeId) -> PathBuf {
+        self.spares().join(scope.to_string())
+    }
+
+    fn spares(&self) -> PathBuf {
+        self.root.join("spare")
     }
 
     /// The folder of a scope.

@@ -81,6 +81,59 @@ fn pin(object: &mut Ebpf, name: &str, path: &Path) -> Result<(), DatapathError> 
         .map_err(ebpf(format!("pin the program {name}")))
 }
 
+/// The name under which a program of this build is pinned.
+fn program_name(direction: Direction) -> String {
+    format!("{}_prog_{:016x}", direction.name(), fingerprint())
+}
+
+/// Loads a scope's programs ahead of time: the verifier takes most of the time that a new scope needs.
+pub(super) fn prepare(
+    pins: &Pins,
+    options: &Options,
+    scope: ScopeId,
+    rings: Rings,
+) -> Result<(), DatapathError> {
+    let folder = pins.spare(scope);
+    // Only below what is there: all may have been removed meanwhile.
+    match std::fs::create_dir(&folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(system(format!("make {}", folder.display()))(error));
+        }
+        _ => {}
+    }
+    load_into(&folder, pins, options, scope, rings)
+}
+
+/// Loads the programs that are not yet pinned in this folder.
+fn load_into(
+    folder: &Path,
+    pins: &Pins,
+    options: &Options,
+    scope: ScopeId,
+    rings: Rings,
+) -> Result<(), DatapathError> {
+    let sizes = maps::sizes(options);
+    // Both at once.
+    std::thread::scope(|threads| {
+        let loads: Vec<_> = Direction::BOTH
+            .into_iter()
+            .map(|direction| (direction, folder.join(program_name(direction))))
+            .filter(|(_, path)| !path.exists())
+            .map(|(direction, path)| {
+                let sizes = &sizes;
+                threads.spawn(move || {
+                    let mut object = load(pins, sizes, scope.get(), rings)?;
+                    pin(&mut object, direction.program(), &path)
+                })
+            })
+            .collect();
+        loads.into_iter().try_for_each(|load| {
+            load.join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    })
+}
+
 impl Programs {
     /// Takes up a scope's programs, or loads them. Links that an older build left are moved to this one, so that no packet
     /// goes unseen.
@@ -92,31 +145,16 @@ impl Programs {
     ) -> Result<Self, DatapathError> {
         let folder = pins.scope(scope);
         std::fs::create_dir_all(&folder).map_err(system(format!("make {}", folder.display())))?;
-        let path = |direction: Direction| {
-            folder.join(format!("{}_prog_{:016x}", direction.name(), fingerprint()))
-        };
-        let missing: Vec<Direction> = Direction::BOTH
-            .into_iter()
-            .filter(|direction| !path(*direction).exists())
-            .collect();
-        let sizes = maps::sizes(options);
-        // The verifier takes most of the time: both at once.
-        std::thread::scope(|threads| {
-            let loads: Vec<_> = missing
-                .iter()
-                .map(|&direction| {
-                    let (sizes, path) = (&sizes, path(direction));
-                    threads.spawn(move || {
-                        let mut object = load(pins, sizes, scope.get(), rings)?;
-                        pin(&mut object, direction.program(), &path)
-                    })
-                })
-                .collect();
-            loads.into_iter().try_for_each(|load| {
-                load.join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            })
-        })?;
+        let path = |direction| folder.join(program_name(direction));
+        for direction in Direction::BOTH {
+            let spare = pins.spare(scope).join(program_name(direction));
+            if !path(direction).exists() && spare.exists() {
+                std::fs::rename(&spare, path(direction))
+                    .map_err(system(format!("move {}", spare.display())))?;
+            }
+        }
+        load_into(&folder, pins, options, scope, rings)?;
+        pins::remove_folder(&pins.spare(scope)).map_err(system("remove a spare".into()))?;
         let open = |direction| {
             let path = path(direction);
             SchedClassifier::from_pin(&path).map_err(ebpf(format!("open {}", path.display())))

@@ -14,6 +14,7 @@ pub(super) fn cases() -> Vec<Case> {
         ring_comes_round(),
         flood(),
         udp_flood(),
+        answered_flood(),
         answered_stay(),
         answered_ring_full(),
         many_times_round(),
@@ -72,6 +73,24 @@ fn flood() -> Case {
     ))
     .check(Check::Entries(10))
     .check(Check::Counts(0, 5, 0))
+}
+
+fn answered_flood() -> Case {
+    let case = Case::new(
+        "A flood whose SYNs the real server answers recycles its own kind too",
+        World::single().room(64, 4, 4),
+    );
+    let case = case.opened(CLIENT_PORT, &SERVERS[0]);
+    let answer = |number: u16| {
+        let body = tcp(SERVER_PORT, CLIENT_PORT + number, flag::SYN | flag::ACK);
+        answers(&SERVERS[0], CLIENT.ip, body)
+    };
+    let case = (1..50).fold(case, |case, number| {
+        case.asks(&syn(number), &SERVERS[0]).answers(&answer(number))
+    });
+    case.asks(&asks(&CLIENT, tcp(CLIENT_PORT, PORT, flag::ACK)), &SERVERS[0])
+        .check(Check::Entries(10))
+        .check(Check::Counts(0, 5, 0))
 }
 
 fn udp_flood() -> Case {
