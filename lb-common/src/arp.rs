@@ -44,7 +44,10 @@ fn decide<P: Packet, T: Tables<V4>>(packet: &mut P, tables: &T) -> Step<Verdict>
         return Err(not_ours);
     }
     let target = packet.u32(TARGET).ok_or(malformed)?;
-    if !tables.answers(&AnswerKey { address: V4(target), scope: tables.scope_id() }) {
+    if !tables.answers(&AnswerKey {
+        address: V4(target),
+        scope: tables.scope_id(),
+    }) {
         return Err(not_ours);
     }
     // An announcement: somebody else has the address, or takes it over. Like the kernel, do not dispute it.
@@ -73,9 +76,11 @@ fn decide<P: Packet, T: Tables<V4>>(packet: &mut P, tables: &T) -> Step<Verdict>
         packet.set_u16(OPERATION, Be16::new(REPLY))
     })();
     match answer {
-        Some(()) => {
-            Ok(Verdict::new(Action::Transmit, arrival.ifindex, Reason::ArpAnswered))
-        }
+        Some(()) => Ok(Verdict::new(
+            Action::Transmit,
+            arrival.ifindex,
+            Reason::ArpAnswered,
+        )),
         None => Err(Verdict::drop(Reason::RewriteFailed)),
     }
 }

@@ -3,8 +3,8 @@
 
 use crate::{
     abi::{
-        Address, Be16, ConnKey, KIND_ADDRESS, MarkKey, MarkValue, SCOPE_FWMARKS, SCOPE_MARK_MASKS, SCOPE_PORT_ZERO, SHAPES,
-        Scope, ServiceKey,
+        Address, Be16, ConnKey, KIND_ADDRESS, MarkKey, MarkValue, SCOPE_FWMARKS, SCOPE_MARK_MASKS,
+        SCOPE_PORT_ZERO, SHAPES, Scope, ServiceKey,
     },
     packet::Arrival,
     tables::{Tables, Turn},
@@ -12,7 +12,12 @@ use crate::{
 
 /// The service of a packet that belongs to no known connection: its index, 0 for none.
 #[inline(always)]
-pub fn service<A: Address, T: Tables<A>>(tables: &T, scope: &Scope, key: &ConnKey<A>, arrival: &Arrival) -> u32 {
+pub fn service<A: Address, T: Tables<A>>(
+    tables: &T,
+    scope: &Scope,
+    key: &ConnKey<A>,
+    arrival: &Arrival,
+) -> u32 {
     let id = tables.scope_id();
     if scope.flags & SCOPE_FWMARKS != 0 {
         let mark = mark(tables, scope, key, arrival);
@@ -23,8 +28,13 @@ pub fn service<A: Address, T: Tables<A>>(tables: &T, scope: &Scope, key: &ConnKe
             }
         }
     }
-    let mut wanted =
-        ServiceKey { address: key.dst, scope: id, port: key.dport, protocol: key.protocol(), kind: KIND_ADDRESS };
+    let mut wanted = ServiceKey {
+        address: key.dst,
+        scope: id,
+        port: key.dport,
+        protocol: key.protocol(),
+        kind: KIND_ADDRESS,
+    };
     let service = tables.service_index(&wanted);
     if service != 0 || scope.flags & SCOPE_PORT_ZERO == 0 {
         return service;
@@ -35,16 +45,37 @@ pub fn service<A: Address, T: Tables<A>>(tables: &T, scope: &Scope, key: &ConnKe
 
 /// The packet's mark after the mark rules: they apply in their order, so the last match wins.
 #[inline(never)]
-pub fn mark<A: Address, T: Tables<A>>(tables: &T, scope: &Scope, key: &ConnKey<A>, arrival: &Arrival) -> u32 {
-    let mut rules = Rules { scope, key, ifindex: arrival.ifindex, mark: arrival.mark, applied: 0, best: NO_RULE, at: 0 };
+pub fn mark<A: Address, T: Tables<A>>(
+    tables: &T,
+    scope: &Scope,
+    key: &ConnKey<A>,
+    arrival: &Arrival,
+) -> u32 {
+    let mut rules = Rules {
+        scope,
+        key,
+        ifindex: arrival.ifindex,
+        mark: arrival.mark,
+        applied: 0,
+        best: NO_RULE,
+        at: 0,
+    };
     // Where every rule sets the whole mark, the last one alone decides; else they are applied one after the other.
-    let passes = if scope.flags & SCOPE_MARK_MASKS == 0 { 1 } else { scope.shape_count };
+    let passes = if scope.flags & SCOPE_MARK_MASKS == 0 {
+        1
+    } else {
+        scope.shape_count
+    };
     tables.repeat(passes.saturating_mul(scope.shape_count), &mut rules);
     rules.mark
 }
 
 /// No rule: its order is above all.
-const NO_RULE: MarkValue = MarkValue { value: 0, mask: 0, order: 0 };
+const NO_RULE: MarkValue = MarkValue {
+    value: 0,
+    mask: 0,
+    order: 0,
+};
 
 /// The search for matching rules, one shape a turn; a pass over all shapes finds the next rule to apply.
 struct Rules<'a, A> {
@@ -65,7 +96,13 @@ impl<A: Address, T: Tables<A>> Turn<T> for Rules<'_, A> {
     fn turn(&mut self, tables: &T) -> bool {
         let index = self.at & (SHAPES as u32 - 1);
         let shape = self.scope.shapes[index as usize];
-        let key = MarkKey::of(shape, index as u8, tables.scope_id(), self.ifindex, self.key);
+        let key = MarkKey::of(
+            shape,
+            index as u8,
+            tables.scope_id(),
+            self.ifindex,
+            self.key,
+        );
         let in_order = self.scope.flags & SCOPE_MARK_MASKS != 0;
         if let Some(rule) = tables.mark(&key) {
             let better = if in_order {

@@ -82,20 +82,30 @@ pub fn way<F: Family, P: Packet, T: Tables<F::Address>>(
         let headers = header.l4 - l3 + transport_header(packet, header);
         if segment == 0 || headers + segment > mtu {
             // To be fragmented, which only the host's stack can do.
-            return if header.dont_fragment { Way::new(Kind::TooBig, mtu) } else { Way::STAY };
+            return if header.dont_fragment {
+                Way::new(Kind::TooBig, mtu)
+            } else {
+                Way::STAY
+            };
         }
     }
     let resolved = hop.sequence.load() & 1 == 0
         && hop.flags.load() & HOP_RESOLVED != 0
         && tables.now().since(Tick(hop.lease.load())) < 0;
-    if resolved { Way::new(Kind::Addressed, index) } else { Way::new(Kind::Resolve, hop.oif.load()) }
+    if resolved {
+        Way::new(Kind::Addressed, index)
+    } else {
+        Way::new(Kind::Resolve, hop.oif.load())
+    }
 }
 
 /// Bytes of the transport header of a GSO packet.
 #[inline(always)]
 fn transport_header<A, P: Packet>(packet: &P, header: &Header<A>) -> u32 {
     if header.protocol == crate::transport::TCP {
-        packet.u8(header.l4 + 12).map_or(20, |offset| u32::from(offset >> 4) * 4)
+        packet
+            .u8(header.l4 + 12)
+            .map_or(20, |offset| u32::from(offset >> 4) * 4)
     } else {
         8
     }
@@ -128,7 +138,8 @@ pub fn leave<F: Family, P: Packet, T: Tables<F::Address>>(
     }
     let hop = tables.hop(way.value)?;
     let before = hop.sequence.load();
-    let [destination, source] = [&hop.destination, &hop.source].map(|mac| [mac[0].load(), mac[1].load(), mac[2].load()]);
+    let [destination, source] =
+        [&hop.destination, &hop.source].map(|mac| [mac[0].load(), mac[1].load(), mac[2].load()]);
     let oif = hop.oif.load();
     // The daemon may be writing it: then the kernel resolves the neighbour.
     if hop.sequence.load() != before || before & 1 != 0 {

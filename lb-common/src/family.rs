@@ -34,7 +34,12 @@ pub trait Family: Copy {
         reason: Reason,
     ) -> Verdict;
     /// Writes the addresses of `to` into the header at `l3`; `delta` is what that makes in a checksum over them.
-    fn set_addresses<P: Packet>(packet: &mut P, l3: u32, to: &Tuple<Self::Address>, delta: u16) -> Option<()>;
+    fn set_addresses<P: Packet>(
+        packet: &mut P,
+        l3: u32,
+        to: &Tuple<Self::Address>,
+        delta: u16,
+    ) -> Option<()>;
     /// Takes one from the hop limit of the header at `l3`.
     fn decrement_hop_limit<P: Packet>(packet: &mut P, l3: u32) -> Option<()>;
 }
@@ -192,7 +197,11 @@ impl Family for Ipv4 {
         let old = packet.u16(l3 + ipv4::TTL)?;
         let new = Be16::new(old.get().wrapping_sub(0x100));
         packet.set_u16(l3 + ipv4::TTL, new)?;
-        add_to_checksum(packet, l3 + ipv4::CHECKSUM, checksum::delta(old.raw(), new.raw()))
+        add_to_checksum(
+            packet,
+            l3 + ipv4::CHECKSUM,
+            checksum::delta(old.raw(), new.raw()),
+        )
     }
 }
 
@@ -217,7 +226,12 @@ impl Ipv6 {
 
     #[inline(always)]
     fn address<P: Packet>(packet: &P, at: u32) -> Option<V6> {
-        Some(V6([packet.u32(at)?, packet.u32(at + 4)?, packet.u32(at + 8)?, packet.u32(at + 12)?]))
+        Some(V6([
+            packet.u32(at)?,
+            packet.u32(at + 4)?,
+            packet.u32(at + 8)?,
+            packet.u32(at + 12)?,
+        ]))
     }
 
     #[inline(always)]
@@ -280,7 +294,12 @@ impl Family for Ipv6 {
     }
 
     #[inline(always)]
-    fn set_addresses<P: Packet>(packet: &mut P, l3: u32, to: &Tuple<V6>, _delta: u16) -> Option<()> {
+    fn set_addresses<P: Packet>(
+        packet: &mut P,
+        l3: u32,
+        to: &Tuple<V6>,
+        _delta: u16,
+    ) -> Option<()> {
         Self::set_address(packet, l3 + Self::SOURCE, to.src)?;
         Self::set_address(packet, l3 + Self::DESTINATION, to.dst)
     }

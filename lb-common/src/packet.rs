@@ -26,7 +26,13 @@ pub trait Packet {
     /// Updates the transport checksum at `at` for new addresses and ports. A checksum that the sender left to the
     /// hardware covers only the pseudo header, so the two deltas are kept apart. With `zero_is_none` (UDP over IPv4) a
     /// checksum of zero stays zero.
-    fn update_checksum(&mut self, at: u32, addresses: u16, ports: u16, zero_is_none: bool) -> Option<()>;
+    fn update_checksum(
+        &mut self,
+        at: u32,
+        addresses: u16,
+        ports: u16,
+        zero_is_none: bool,
+    ) -> Option<()>;
 
     /// Payload bytes of each segment of a GSO packet; 0 if it is not one.
     fn segment_size(&self) -> u32;

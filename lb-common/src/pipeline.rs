@@ -2,8 +2,8 @@
 
 use crate::{
     abi::{
-        AVAILABLE, Address, AnswerKey, Be32, Conn, ConnKey, FragmentPorts, HOP_FORWARD, HOP_LOCAL, REPLY, SCOPE_ANSWERS,
-        SCOPE_EXPIRE_REMOVED, SCOPE_NO_REUSE, Tick, V4, Word,
+        AVAILABLE, Address, AnswerKey, Be32, Conn, ConnKey, FragmentPorts, HOP_FORWARD, HOP_LOCAL,
+        REPLY, SCOPE_ANSWERS, SCOPE_EXPIRE_REMOVED, SCOPE_NO_REUSE, Tick, V4, Word,
     },
     arp, classify,
     conn::{
@@ -34,7 +34,11 @@ pub const FRAGMENT_LIFE: u32 = Tick::from_secs(30).0;
 /// then [`follow`] too. A program makes each part a function of its own: the verifier then checks each by itself, and
 /// the stack, which is small, holds one at a time.
 #[inline(always)]
-pub fn handle<P: Packet, T: Tables<V4>, X: Parts>(packet: &P, tables: &T, parts: &mut X) -> Verdict {
+pub fn handle<P: Packet, T: Tables<V4>, X: Parts>(
+    packet: &P,
+    tables: &T,
+    parts: &mut X,
+) -> Verdict {
     let bytes = packet.arrival().length;
     let verdict = match link::content(packet) {
         Ok(Content::Ipv4) => network(parts),
@@ -88,7 +92,11 @@ pub fn network<X: Parts>(parts: &mut X) -> Verdict {
         return Verdict::drop(Reason::Busy);
     }
     let verdict = Verdict::from_word(word);
-    if verdict.action == Action::Refuse { Verdict::from_word(parts.refuse(word)) } else { verdict }
+    if verdict.action == Action::Refuse {
+        Verdict::from_word(parts.refuse(word))
+    } else {
+        verdict
+    }
 }
 
 /// The parts, called directly: everywhere but in a program.
@@ -101,7 +109,11 @@ pub struct Direct<'a, F, P, T> {
 impl<'a, F: Family, P: Packet, T: Tables<F::Address>> Direct<'a, F, P, T> {
     /// For this packet and these tables.
     pub fn new(packet: &'a mut P, tables: &'a T) -> Self {
-        Self { packet, tables, family: core::marker::PhantomData }
+        Self {
+            packet,
+            tables,
+            family: core::marker::PhantomData,
+        }
     }
 }
 
@@ -184,7 +196,8 @@ pub fn follow<F: Family, P: Packet, T: Tables<F::Address>>(packet: &mut P, table
     let Some(known) = Known::copy(conn, found.word) else {
         return Verdict::drop(Reason::Busy).word();
     };
-    let (Ok(verdict) | Err(verdict)) = forward::<F, P, T>(packet, tables, &header, &segment, &known);
+    let (Ok(verdict) | Err(verdict)) =
+        forward::<F, P, T>(packet, tables, &header, &segment, &known);
     verdict.word()
 }
 
@@ -199,8 +212,9 @@ fn known<'t, A: Address, T: Tables<A>>(tables: &'t T, segment: &Segment<A>) -> F
         return found;
     }
     let flags = || tables.scope().map_or(0, |scope| scope.flags);
-    let available =
-        tables.server(conn.server.load()).is_some_and(|server| server.flags.load() & AVAILABLE != 0);
+    let available = tables
+        .server(conn.server.load())
+        .is_some_and(|server| server.flags.load() & AVAILABLE != 0);
     if segment.event == Some(Event::Syn) {
         // The client uses a port again whose connection has ended: a new connection, scheduled anew. So is a
         // connection that never got as far as its real server, when that has been removed.
@@ -211,7 +225,11 @@ fn known<'t, A: Address, T: Tables<A>>(tables: &'t T, segment: &Segment<A>) -> F
     }
     if !available {
         if flags() & SCOPE_EXPIRE_REMOVED == 0 {
-            return Found { conn: None, word: Word(0), ends: Some(Reason::ServerRemoved) };
+            return Found {
+                conn: None,
+                word: Word(0),
+                ends: Some(Reason::ServerRemoved),
+            };
         }
         return replace(tables, &segment.key, conn, found.word);
     }
@@ -230,7 +248,11 @@ fn replace<'t, A: Address, T: Tables<A>>(
     if claimed {
         claim::bury(tables, key, conn, word);
     }
-    Found { conn: None, word: Word(0), ends: if claimed { None } else { Some(Reason::Busy) } }
+    Found {
+        conn: None,
+        word: Word(0),
+        ends: if claimed { None } else { Some(Reason::Busy) },
+    }
 }
 
 /// Finds the service of a packet that belongs to no connection, and notes it for [`create::create`]. Gives [`OPEN`],
@@ -267,11 +289,22 @@ fn service<F: Family, P: Packet, T: Tables<F::Address>>(packet: &P, tables: &T) 
     let service = classify::service(tables, scope, &segment.key, &packet.arrival());
     if service != 0 {
         let noted = create::note(tables, &segment.key, service, bytes(packet, &header));
-        return if noted { Ok(OPEN) } else { Err(Verdict::drop(Reason::Busy)) };
+        return if noted {
+            Ok(OPEN)
+        } else {
+            Err(Verdict::drop(Reason::Busy))
+        };
     }
     let answered = scope.flags & SCOPE_ANSWERS != 0
-        && tables.answers(&AnswerKey { address: header.dst, scope: tables.scope_id() });
-    Err(if answered { Verdict::refuse(Reason::PortClosed, 0, false) } else { Verdict::pass(Reason::NoService) })
+        && tables.answers(&AnswerKey {
+            address: header.dst,
+            scope: tables.scope_id(),
+        });
+    Err(if answered {
+        Verdict::refuse(Reason::PortClosed, 0, false)
+    } else {
+        Verdict::pass(Reason::NoService)
+    })
 }
 
 /// Makes the connection that was noted. Gives [`MADE`], [`AGAIN`] or a [`Verdict::word`].
@@ -291,8 +324,16 @@ pub fn create<A: Address, T: Tables<A>>(tables: &T) -> u64 {
 
 /// Tells the packet's sender why it ends here: the word of a [`Verdict::refuse`]. Gives a [`Verdict::word`].
 #[inline(always)]
-pub fn refuse<F: Family, P: Packet, T: Tables<F::Address>>(packet: &mut P, tables: &T, why: u64) -> u64 {
-    let Verdict { ifindex: value, reason, .. } = Verdict::from_word(why);
+pub fn refuse<F: Family, P: Packet, T: Tables<F::Address>>(
+    packet: &mut P,
+    tables: &T,
+    why: u64,
+) -> u64 {
+    let Verdict {
+        ifindex: value,
+        reason,
+        ..
+    } = Verdict::from_word(why);
     let Some(header) = F::header(packet, L3, false) else {
         return Verdict::drop(reason).word();
     };
@@ -303,7 +344,9 @@ pub fn refuse<F: Family, P: Packet, T: Tables<F::Address>>(packet: &mut P, table
     };
     // To the client the director is the service address, to the real server it is the interface's.
     let from = if value >> 16 & 1 != 0 {
-        let own = tables.interface(packet.arrival().ifindex).map_or(Be32::ZERO, |interface| interface.address);
+        let own = tables
+            .interface(packet.arrival().ifindex)
+            .map_or(Be32::ZERO, |interface| interface.address);
         Address::from_words([own, Be32::ZERO, Be32::ZERO, Be32::ZERO])
     } else {
         header.dst
@@ -324,14 +367,25 @@ fn forward<F: Family, P: Packet, T: Tables<F::Address>>(
         let (sport, dport) = (segment.key.sport, segment.key.dport);
         let deadline = tables.now().plus(FRAGMENT_LIFE).0;
         let key = transport::fragment_key(header, segment.key.scope_protocol);
-        tables.remember_fragment(&key, &FragmentPorts { sport, dport, deadline });
+        tables.remember_fragment(
+            &key,
+            &FragmentPorts {
+                sport,
+                dport,
+                deadline,
+            },
+        );
     }
     let way = way_out::<F, P, T>(packet, tables, header, &segment.key, known);
     if way.is_obstacle() {
         return Err(obstructed(way, known.is_reply()));
     }
     count_traffic(packet, tables, header, known);
-    let reason = if known.is_reply() { Reason::Replied } else { Reason::Forwarded };
+    let reason = if known.is_reply() {
+        Reason::Replied
+    } else {
+        Reason::Forwarded
+    };
     rewrite::masquerade::<F, P>(packet, L3, header, known, segment.has_header)
         .and_then(|()| emit::leave::<F, P, T>(packet, tables, L3, way, reason))
         .ok_or(Verdict::drop(Reason::RewriteFailed))
@@ -366,7 +420,9 @@ pub(crate) fn obstructed(way: Way, is_reply: bool) -> Verdict {
 /// The connection's hop; looked up again when it has gone, and once a second in case the route has changed.
 #[inline(always)]
 fn hop<A: Address, T: Tables<A>>(tables: &T, known: &Known<'_, A>) -> u32 {
-    let usable = tables.hop(known.hop).is_some_and(|hop| matches!(hop.kind.load(), HOP_FORWARD | HOP_LOCAL));
+    let usable = tables
+        .hop(known.hop)
+        .is_some_and(|hop| matches!(hop.kind.load(), HOP_FORWARD | HOP_LOCAL));
     let fresh = known.conn.seen.load() != tables.now().0;
     if usable && fresh {
         return known.hop;
@@ -386,13 +442,20 @@ pub(crate) fn count_traffic<A: Address, P: Packet, T: Tables<A>>(
     header: &Header<A>,
     known: &Known<'_, A>,
 ) {
-    let traffic = if known.is_reply() { Traffic::Out } else { Traffic::In };
+    let traffic = if known.is_reply() {
+        Traffic::Out
+    } else {
+        Traffic::In
+    };
     tables.count_server(known.server, traffic, bytes(packet, header));
 }
 
 /// Bytes from the network header on.
 #[inline(always)]
 fn bytes<A, P: Packet>(packet: &P, header: &Header<A>) -> u32 {
-    if header.total == 0 { packet.arrival().length.wrapping_sub(L3) } else { header.total }
+    if header.total == 0 {
+        packet.arrival().length.wrapping_sub(L3)
+    } else {
+        header.total
+    }
 }
-

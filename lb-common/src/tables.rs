@@ -3,8 +3,8 @@
 
 use crate::{
     abi::{
-        Address, AnswerKey, Conn, ConnKey, FragmentKey, FragmentPorts, Hop, Interface, MarkKey, MarkValue, Scope, Server,
-        Service, ServiceKey, Shared, Tick,
+        Address, AnswerKey, Conn, ConnKey, FragmentKey, FragmentPorts, Hop, Interface, MarkKey,
+        MarkValue, Scope, Server, Service, ServiceKey, Shared, Tick,
     },
     conn::create::Scratch,
     verdict::Reason,

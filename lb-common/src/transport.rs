@@ -50,22 +50,41 @@ pub fn scope_protocol<A: Address, T: Tables<A>>(tables: &T, protocol: u8) -> u32
 /// What identifies the fragments of one packet.
 #[inline(always)]
 pub fn fragment_key<A: Address>(header: &Header<A>, scope_protocol: u32) -> FragmentKey<A> {
-    FragmentKey { src: header.src, dst: header.dst, id: header.id, scope_protocol }
+    FragmentKey {
+        src: header.src,
+        dst: header.dst,
+        id: header.id,
+        scope_protocol,
+    }
 }
 
 /// Reads the ports and flags; a later fragment has its first one's.
 #[inline(always)]
-pub fn segment<A: Address, P: Packet, T: Tables<A>>(packet: &P, tables: &T, header: &Header<A>) -> Step<Segment<A>> {
+pub fn segment<A: Address, P: Packet, T: Tables<A>>(
+    packet: &P,
+    tables: &T,
+    header: &Header<A>,
+) -> Step<Segment<A>> {
     if header.protocol != TCP && header.protocol != UDP {
         return Err(Verdict::pass(Reason::OtherProtocol));
     }
     let scope_protocol = scope_protocol(tables, header.protocol);
-    let key = |sport, dport| ConnKey { src: header.src, dst: header.dst, sport, dport, scope_protocol };
+    let key = |sport, dport| ConnKey {
+        src: header.src,
+        dst: header.dst,
+        sport,
+        dport,
+        scope_protocol,
+    };
     if header.fragment == Fragment::Later {
         let known = tables.fragment(&fragment_key(header, scope_protocol));
         return match known {
             Some(ports) if tables.now().since(crate::abi::Tick(ports.deadline)) < 0 => {
-                Ok(Segment { key: key(ports.sport, ports.dport), event: None, has_header: false })
+                Ok(Segment {
+                    key: key(ports.sport, ports.dport),
+                    event: None,
+                    has_header: false,
+                })
             }
             _ => Err(Verdict::pass(Reason::FragmentEarly)),
         };
@@ -73,13 +92,27 @@ pub fn segment<A: Address, P: Packet, T: Tables<A>>(packet: &P, tables: &T, head
     let Some((sport, dport, event)) = ports_and_event(packet, header) else {
         return Err(Verdict::pass(Reason::Malformed));
     };
-    Ok(Segment { key: key(sport, dport), event, has_header: true })
+    Ok(Segment {
+        key: key(sport, dport),
+        event,
+        has_header: true,
+    })
 }
 
 #[inline(always)]
-fn ports_and_event<A: Address, P: Packet>(packet: &P, header: &Header<A>) -> Option<(Be16, Be16, Option<Event>)> {
+fn ports_and_event<A: Address, P: Packet>(
+    packet: &P,
+    header: &Header<A>,
+) -> Option<(Be16, Be16, Option<Event>)> {
     let l4 = header.l4;
-    if !header.carries(L3, if header.protocol == TCP { TCP_LENGTH } else { UDP_LENGTH }) {
+    if !header.carries(
+        L3,
+        if header.protocol == TCP {
+            TCP_LENGTH
+        } else {
+            UDP_LENGTH
+        },
+    ) {
         return None;
     }
     let event = if header.protocol == TCP {

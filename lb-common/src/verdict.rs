@@ -38,7 +38,11 @@ impl Verdict {
     /// Do this, by this interface.
     #[inline(always)]
     pub const fn new(action: Action, ifindex: u32, reason: Reason) -> Self {
-        Self { action, ifindex, reason }
+        Self {
+            action,
+            ifindex,
+            reason,
+        }
     }
 
     /// Let it go on, untouched.
@@ -56,7 +60,11 @@ impl Verdict {
     /// Tell its sender why it ends here. `mtu` is what the next hop carries, where the reason is the size.
     #[inline(always)]
     pub const fn refuse(reason: Reason, mtu: u32, is_reply: bool) -> Self {
-        Self::new(Action::Refuse, mtu & 0xffff | (is_reply as u32) << 16, reason)
+        Self::new(
+            Action::Refuse,
+            mtu & 0xffff | (is_reply as u32) << 16,
+            reason,
+        )
     }
 
     /// In one word: how a function with a stack frame of its own returns it. The reason is in the lowest byte, the action

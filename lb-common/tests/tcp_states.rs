@@ -3,7 +3,9 @@
 use lb_common::conn::state::{self, Direction, Event};
 
 const TABLES: &str = include_str!("fixtures/tcp_states.txt");
-const NAMES: [&str; 11] = ["NO", "ES", "SS", "SR", "FW", "TW", "CL", "CW", "LA", "LI", "SA"];
+const NAMES: [&str; 11] = [
+    "NO", "ES", "SS", "SR", "FW", "TW", "CL", "CW", "LA", "LI", "SA",
+];
 
 fn expected(table: &str, event: &str, column: usize) -> u8 {
     let row = TABLES
@@ -12,21 +14,32 @@ fn expected(table: &str, event: &str, column: usize) -> u8 {
         .find(|line| line.starts_with(&format!("| {event} |")))
         .expect("row");
     let cell = row.split('|').nth(column + 2).expect("column").trim();
-    NAMES.iter().position(|name| *name == cell).expect("state name") as u8
+    NAMES
+        .iter()
+        .position(|name| *name == cell)
+        .expect("state name") as u8
 }
 
 #[test]
 fn every_flag_combination_in_every_state() {
-    for (table, direction) in
-        [("INPUT", Direction::Input), ("OUTPUT", Direction::Output), ("INPUT-ONLY", Direction::InputOnly)]
-    {
+    for (table, direction) in [
+        ("INPUT", Direction::Input),
+        ("OUTPUT", Direction::Output),
+        ("INPUT-ONLY", Direction::InputOnly),
+    ] {
         for flags in 0..=255_u8 {
             // RST before SYN before FIN before ACK; a segment with none of them closes.
-            let event = [(4, "rst"), (2, "syn"), (1, "fin"), (16, "ack")].iter().find(|(bit, _)| flags & bit != 0);
+            let event = [(4, "rst"), (2, "syn"), (1, "fin"), (16, "ack")]
+                .iter()
+                .find(|(bit, _)| flags & bit != 0);
             for from in 0..11 {
                 let want = event.map_or(state::CLOSE, |(_, event)| expected(table, event, from));
                 let got = state::next(direction, Event::of(flags), from as u8);
-                assert_eq!(got, want, "{table}, flags {flags:#04x}, from {}", NAMES[from]);
+                assert_eq!(
+                    got, want,
+                    "{table}, flags {flags:#04x}, from {}",
+                    NAMES[from]
+                );
             }
         }
     }

@@ -18,7 +18,10 @@ impl Functions {
     /// For this packet.
     #[inline(always)]
     pub fn new(context: &TcContext, egress: bool) -> Self {
-        Self { context: context.skb.skb, egress: u32::from(egress) }
+        Self {
+            context: context.skb.skb,
+            egress: u32::from(egress),
+        }
     }
 }
 
@@ -60,7 +63,9 @@ impl pipeline::Parts for Functions {
 fn packet(context: *mut __sk_buff, egress: u32) -> TcContext {
     let _copy: u64;
     // SAFETY: a move between registers.
-    unsafe { asm!("{0} = {1}", out(reg) _copy, in(reg) u64::from(egress), options(nomem, nostack)) };
+    unsafe {
+        asm!("{0} = {1}", out(reg) _copy, in(reg) u64::from(egress), options(nomem, nostack))
+    };
     TcContext::new(context)
 }
 

@@ -284,7 +284,10 @@ impl Daemon {
             {
                 let path = entry?.path();
                 // The kernel's own, in every BPF file system (CONFIG_BPF_PRELOAD).
-                if path.extension().is_some_and(|extension| extension == "debug") {
+                if path
+                    .extension()
+                    .is_some_and(|extension| extension == "debug")
+                {
                     continue;
                 }
                 pins.push(

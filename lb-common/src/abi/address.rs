@@ -103,7 +103,9 @@ impl Address for V6 {
     fn masked(self, prefix: u8) -> Self {
         let prefix = prefix as u32;
         let [a, b, c, d] = self.0;
-        let part = |word: Be32, first: u32| Be32::from_raw(word.raw() & mask(prefix.saturating_sub(first)));
+        let part = |word: Be32, first: u32| {
+            Be32::from_raw(word.raw() & mask(prefix.saturating_sub(first)))
+        };
         Self([part(a, 0), part(b, 32), part(c, 64), part(d, 96)])
     }
 

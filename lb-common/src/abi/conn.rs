@@ -40,7 +40,12 @@ impl<A: Address> ConnKey<A> {
     /// Addresses and ports.
     #[inline(always)]
     pub fn tuple(&self) -> Tuple<A> {
-        Tuple { src: self.src, dst: self.dst, sport: self.sport, dport: self.dport }
+        Tuple {
+            src: self.src,
+            dst: self.dst,
+            sport: self.sport,
+            dport: self.dport,
+        }
     }
 
     /// The key of packets that answer those with this key.
@@ -70,26 +75,43 @@ impl<A: Address> Tuple<A> {
     #[inline(always)]
     #[must_use]
     pub fn reversed(&self) -> Self {
-        Self { src: self.dst, dst: self.src, sport: self.dport, dport: self.sport }
+        Self {
+            src: self.dst,
+            dst: self.src,
+            sport: self.dport,
+            dport: self.sport,
+        }
     }
 
     /// The checksum delta of turning these addresses into those of `to`.
     #[inline(always)]
     pub fn addresses_delta(&self, to: &Self) -> u16 {
-        let (source, destination) = (delta(self.src.sum(), to.src.sum()), delta(self.dst.sum(), to.dst.sum()));
+        let (source, destination) = (
+            delta(self.src.sum(), to.src.sum()),
+            delta(self.dst.sum(), to.dst.sum()),
+        );
         add(source, destination)
     }
 
     /// The checksum delta of turning these ports into those of `to`.
     #[inline(always)]
     pub fn ports_delta(&self, to: &Self) -> u16 {
-        add(delta(self.sport.raw(), to.sport.raw()), delta(self.dport.raw(), to.dport.raw()))
+        add(
+            delta(self.sport.raw(), to.sport.raw()),
+            delta(self.dport.raw(), to.dport.raw()),
+        )
     }
 
     /// The key of packets with this tuple.
     #[inline(always)]
     pub fn key(&self, scope_protocol: u32) -> ConnKey<A> {
-        ConnKey { src: self.src, dst: self.dst, sport: self.sport, dport: self.dport, scope_protocol }
+        ConnKey {
+            src: self.src,
+            dst: self.dst,
+            sport: self.sport,
+            dport: self.dport,
+            scope_protocol,
+        }
     }
 }
 
@@ -125,7 +147,12 @@ impl<A: Address> Conn<A> {
     /// The tuple after the rewrite.
     #[inline(always)]
     pub fn to(&self) -> Tuple<A> {
-        Tuple { src: self.src.load(), dst: self.dst.load(), sport: self.sport.load(), dport: self.dport.load() }
+        Tuple {
+            src: self.src.load(),
+            dst: self.dst.load(),
+            sport: self.sport.load(),
+            dport: self.dport.load(),
+        }
     }
 }
 
@@ -160,7 +187,12 @@ impl Word {
     /// A word of these parts.
     #[inline(always)]
     pub const fn new(deadline: Tick, generation: u16, state: u8, flags: u8) -> Self {
-        Self(deadline.0 as u64 | (generation as u64) << 32 | (state as u64) << 48 | (flags as u64) << 56)
+        Self(
+            deadline.0 as u64
+                | (generation as u64) << 32
+                | (state as u64) << 48
+                | (flags as u64) << 56,
+        )
     }
 
     /// When the connection expires unless a packet comes.

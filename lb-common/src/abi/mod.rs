@@ -16,14 +16,16 @@ pub use address::{Address, V4, V6};
 pub use be::{Be16, Be32};
 pub use conn::{ANSWERED, ASSURED, COUNTED, Conn, ConnKey, DEAD, REPLY, SweepItem, Tuple, Word};
 pub use network::{
-    AnswerKey, FragmentKey, FragmentPorts, HOP_BLACKHOLE, HOP_FORWARD, HOP_LOCAL, HOP_NONE, HOP_ON_LINK, HOP_RESOLVED, Hop,
-    Interface, InterfaceKey, Mac, RouteKey,
+    AnswerKey, FragmentKey, FragmentPorts, HOP_BLACKHOLE, HOP_FORWARD, HOP_LOCAL, HOP_NONE,
+    HOP_ON_LINK, HOP_RESOLVED, Hop, Interface, InterfaceKey, Mac, RouteKey,
 };
-pub use scope::{MarkKey, MarkValue, SCOPE_ANSWERS, SCOPE_EXPIRE_REMOVED, SCOPE_FWMARKS, SCOPE_MARK_MASKS,
-    SCOPE_NO_REUSE, SCOPE_PORT_ZERO, SHAPES, Scope, Shape};
+pub use scope::{
+    MarkKey, MarkValue, SCOPE_ANSWERS, SCOPE_EXPIRE_REMOVED, SCOPE_FWMARKS, SCOPE_MARK_MASKS,
+    SCOPE_NO_REUSE, SCOPE_PORT_ZERO, SHAPES, Scope, Shape,
+};
 pub use service::{
-    ANSWER, AVAILABLE, Cursor, KIND_ADDRESS, KIND_FWMARK, METHOD_MASQUERADE, OVERLOAD, SCHEDULER_RR, SCHEDULER_WRR,
-    SOURCE_NAT, Server, ServerStats, Service, ServiceKey,
+    ANSWER, AVAILABLE, Cursor, KIND_ADDRESS, KIND_FWMARK, METHOD_MASQUERADE, OVERLOAD,
+    SCHEDULER_RR, SCHEDULER_WRR, SOURCE_NAT, Server, ServerStats, Service, ServiceKey,
 };
 pub use shared::Shared;
 pub use tick::Tick;

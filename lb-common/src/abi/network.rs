@@ -11,12 +11,20 @@ impl Mac {
     /// From its six octets.
     pub const fn new(octets: [u8; 6]) -> Self {
         let [a, b, c, d, e, f] = octets;
-        Self([u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d]), u16::from_ne_bytes([e, f])])
+        Self([
+            u16::from_ne_bytes([a, b]),
+            u16::from_ne_bytes([c, d]),
+            u16::from_ne_bytes([e, f]),
+        ])
     }
 
     /// Its six octets.
     pub const fn octets(self) -> [u8; 6] {
-        let [[a, b], [c, d], [e, f]] = [self.0[0].to_ne_bytes(), self.0[1].to_ne_bytes(), self.0[2].to_ne_bytes()];
+        let [[a, b], [c, d], [e, f]] = [
+            self.0[0].to_ne_bytes(),
+            self.0[1].to_ne_bytes(),
+            self.0[2].to_ne_bytes(),
+        ];
         [a, b, c, d, e, f]
     }
 }

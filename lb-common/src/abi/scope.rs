@@ -99,9 +99,17 @@ impl<A: Address> MarkKey<A> {
             src: packet.src.masked(shape.source_prefix),
             dst: packet.dst.masked(shape.destination_prefix),
             scope,
-            ifindex: if shape.fields & Shape::INTERFACE != 0 { ifindex } else { 0 },
+            ifindex: if shape.fields & Shape::INTERFACE != 0 {
+                ifindex
+            } else {
+                0
+            },
             port: Be16::from_raw(packet.dport.raw() & port_mask.to_be()),
-            protocol: if shape.fields & Shape::PROTOCOL != 0 { packet.protocol() } else { 0 },
+            protocol: if shape.fields & Shape::PROTOCOL != 0 {
+                packet.protocol()
+            } else {
+                0
+            },
             shape: index,
         }
     }

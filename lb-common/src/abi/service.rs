@@ -32,7 +32,13 @@ impl<A: Address> ServiceKey<A> {
     #[inline(always)]
     pub fn fwmark(scope: u32, mark: u32) -> Self {
         let address = A::from_words([Be32::from_raw(mark), Be32::ZERO, Be32::ZERO, Be32::ZERO]);
-        Self { address, scope, port: Be16::ZERO, protocol: 0, kind: KIND_FWMARK }
+        Self {
+            address,
+            scope,
+            port: Be16::ZERO,
+            protocol: 0,
+            kind: KIND_FWMARK,
+        }
     }
 }
 
@@ -93,7 +99,10 @@ impl Cursor {
     /// From the word in [`Service::cursor`].
     #[inline(always)]
     pub const fn from_word(word: u64) -> Self {
-        Self { server: word as u32, weight: (word >> 32) as u32 }
+        Self {
+            server: word as u32,
+            weight: (word >> 32) as u32,
+        }
     }
 
     /// The word in [`Service::cursor`].

@@ -1,6 +1,9 @@
 //! Map memory that another CPU or the daemon may write while it is read. The only `unsafe` of this crate.
 
-#![allow(unsafe_code, reason = "volatile access to shared memory lives here and nowhere else")]
+#![allow(
+    unsafe_code,
+    reason = "volatile access to shared memory lives here and nowhere else"
+)]
 
 use core::cell::UnsafeCell;
 

@@ -57,7 +57,12 @@ pub fn discard<A: Address, T: Tables<A>>(tables: &T, key: &ConnKey<A>, generatio
 /// Deletes a reply entry whose forward entry does not exist, once its own deadline has passed: what is left of a
 /// connection whose making was interrupted.
 #[inline(always)]
-pub fn bury_orphan<A: Address, T: Tables<A>>(tables: &T, key: &ConnKey<A>, conn: &Conn<A>, word: Word) {
+pub fn bury_orphan<A: Address, T: Tables<A>>(
+    tables: &T,
+    key: &ConnKey<A>,
+    conn: &Conn<A>,
+    word: Word,
+) {
     if claim(tables, conn, word) {
         tables.delete_conn(key);
     }

@@ -3,8 +3,8 @@
 use super::{claim, find, ring, state};
 use crate::{
     abi::{
-        Address, Be16, Conn, ConnKey, HOP_FORWARD, HOP_LOCAL, HOP_ON_LINK, Hop, REPLY, SOURCE_NAT, Service, Shared,
-        Tick, Tuple, Word,
+        Address, Be16, Conn, ConnKey, HOP_FORWARD, HOP_LOCAL, HOP_ON_LINK, Hop, REPLY, SOURCE_NAT,
+        Service, Shared, Tick, Tuple, Word,
     },
     schedule,
     tables::{InsertError, Ring, Tables, Traffic, Turn},
@@ -56,7 +56,12 @@ pub struct Scratch<A> {
 
 /// Notes which connection [`create`] is to make.
 #[inline(always)]
-pub fn note<A: Address, T: Tables<A>>(tables: &T, key: &ConnKey<A>, service: u32, bytes: u32) -> bool {
+pub fn note<A: Address, T: Tables<A>>(
+    tables: &T,
+    key: &ConnKey<A>,
+    service: u32,
+    bytes: u32,
+) -> bool {
     let Some(scratch) = tables.scratch() else {
         return false;
     };
@@ -134,9 +139,18 @@ fn insert<A: Address, T: Tables<A>>(
     // The reply entry first: whoever has it has the source port.
     let now = tables.now();
     let back = key.tuple().reversed();
-    let mut to = Tuple { src: source, dst: address, sport: key.sport, dport: port };
+    let mut to = Tuple {
+        src: source,
+        dst: address,
+        sport: key.sport,
+        dport: port,
+    };
     let entry = &scratch.entry;
-    let state = if key.protocol() == transport::TCP { state::NONE } else { state::UDP };
+    let state = if key.protocol() == transport::TCP {
+        state::NONE
+    } else {
+        state::UDP
+    };
     let fresh = |flags| Word::new(now.plus(FRESH), ticket as u16, state, flags).0;
     entry.word.store(fresh(REPLY));
     entry.server.store(server_index);
@@ -145,8 +159,13 @@ fn insert<A: Address, T: Tables<A>>(
     entry.seen.store(now.plus(Tick::SECOND.wrapping_neg()).0);
     entry.hop.store(to_client);
     fill(entry, &to.reversed(), &back);
-    scratch.reply_key.store(to.reversed().key(key.scope_protocol));
-    let mut probe = Probe { scratch, outcome: Outcome::NoPort };
+    scratch
+        .reply_key
+        .store(to.reversed().key(key.scope_protocol));
+    let mut probe = Probe {
+        scratch,
+        outcome: Outcome::NoPort,
+    };
     tables.repeat(PORTS, &mut probe);
     if probe.outcome != Outcome::Made {
         return probe.outcome;
@@ -164,7 +183,11 @@ fn insert<A: Address, T: Tables<A>>(
         Err(error) => {
             tables.add(&server.total, u32::MAX);
             claim::discard(tables, &reply_key, ticket as u16);
-            if error == InsertError::Exists { Outcome::Exists } else { Outcome::TableFull }
+            if error == InsertError::Exists {
+                Outcome::Exists
+            } else {
+                Outcome::TableFull
+            }
         }
     }
 }
@@ -242,11 +265,20 @@ fn source_address<A: Address, T: Tables<A>>(
         return A::default();
     }
     let translate = service.flags.load() & SOURCE_NAT != 0;
-    if !translate && server != client && !tables.hop(to_client).is_some_and(|back| neighbours(hop, back)) {
+    if !translate
+        && server != client
+        && !tables
+            .hop(to_client)
+            .is_some_and(|back| neighbours(hop, back))
+    {
         return client;
     }
     let own = A::from_words(service.nat_address.load());
-    if translate && own != A::default() { own } else { A::from_words(hop.address.load()) }
+    if translate && own != A::default() {
+        own
+    } else {
+        A::from_words(hop.address.load())
+    }
 }
 
 /// Whether whoever is behind these two hops reach each other without us.

@@ -39,7 +39,11 @@ impl<'t, A: Address> Known<'t, A> {
             addresses_delta: conn.addresses_delta.load(),
             ports_delta: conn.ports_delta.load(),
         };
-        if Word(conn.word.load()).generation() == word.generation() { Some(known) } else { None }
+        if Word(conn.word.load()).generation() == word.generation() {
+            Some(known)
+        } else {
+            None
+        }
     }
 
     /// The packet comes from the real server.
@@ -75,22 +79,46 @@ pub fn find<'t, A: Address, T: Tables<A>>(tables: &'t T, key: &ConnKey<A>) -> Fo
     while tries < 2 {
         tries += 1;
         let Some(conn) = tables.conn(key) else {
-            return Found { conn: None, word: Word(0), ends: None };
+            return Found {
+                conn: None,
+                word: Word(0),
+                ends: None,
+            };
         };
         let word = Word(conn.word.load());
         if word.has(DEAD) || !belongs(conn, key) {
             continue;
         }
         if !word.expired(tables.now()) {
-            return Found { conn: Some(conn), word, ends: None };
+            return Found {
+                conn: Some(conn),
+                word,
+                ends: None,
+            };
         }
         match expired(tables, key, conn, word) {
-            Expired::Gone => return Found { conn: None, word: Word(0), ends: None },
-            Expired::Alive => return Found { conn: Some(conn), word, ends: None },
+            Expired::Gone => {
+                return Found {
+                    conn: None,
+                    word: Word(0),
+                    ends: None,
+                };
+            }
+            Expired::Alive => {
+                return Found {
+                    conn: Some(conn),
+                    word,
+                    ends: None,
+                };
+            }
             Expired::Contended => {}
         }
     }
-    Found { conn: None, word: Word(0), ends: Some(Reason::Busy) }
+    Found {
+        conn: None,
+        word: Word(0),
+        ends: Some(Reason::Busy),
+    }
 }
 
 /// Whether an entry that was found by this key is still the key's: between the look-up and the first look at it its
@@ -98,7 +126,8 @@ pub fn find<'t, A: Address, T: Tables<A>>(tables: &'t T, key: &ConnKey<A>) -> Fo
 #[inline(always)]
 fn belongs<A: Address>(conn: &Conn<A>, key: &ConnKey<A>) -> bool {
     let (from, to) = (key.tuple(), conn.to());
-    from.addresses_delta(&to) == conn.addresses_delta.load() && from.ports_delta(&to) == conn.ports_delta.load()
+    from.addresses_delta(&to) == conn.addresses_delta.load()
+        && from.ports_delta(&to) == conn.ports_delta.load()
 }
 
 enum Expired {
@@ -112,7 +141,12 @@ enum Expired {
 
 /// An entry's deadline has passed. Only the forward entry's counts.
 #[inline(never)]
-fn expired<A: Address, T: Tables<A>>(tables: &T, key: &ConnKey<A>, conn: &Conn<A>, word: Word) -> Expired {
+fn expired<A: Address, T: Tables<A>>(
+    tables: &T,
+    key: &ConnKey<A>,
+    conn: &Conn<A>,
+    word: Word,
+) -> Expired {
     if !word.has(REPLY) {
         if !claim::claim(tables, conn, word) {
             return Expired::Contended;

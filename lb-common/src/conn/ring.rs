@@ -19,8 +19,16 @@ const PROBES: u32 = 16;
 #[inline(never)]
 pub fn take<A: Address, T: Tables<A>>(tables: &T, ring: Ring, key: &ConnKey<A>) -> Option<u32> {
     // A half-open connection does not keep its slot: the first one serves, unless a packet of its own comes at this moment.
-    let most = if matches!(ring, Ring::HalfOpen) { 2 } else { PROBES };
-    let mut probe = Probe { ring, key, ticket: None };
+    let most = if matches!(ring, Ring::HalfOpen) {
+        2
+    } else {
+        PROBES
+    };
+    let mut probe = Probe {
+        ring,
+        key,
+        ticket: None,
+    };
     tables.repeat(most, &mut probe);
     probe.ticket
 }

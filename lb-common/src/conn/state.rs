@@ -154,10 +154,14 @@ static ROWS: [u64; 256] = {
     rows[index(Direction::Output, Event::Syn)] = row([SS, ES, SS, SR, SS, SS, SS, SS, SS, LI, SR]);
     rows[index(Direction::Output, Event::Fin)] = row([TW, FW, SS, TW, FW, TW, CL, TW, LA, LI, TW]);
     rows[index(Direction::Output, Event::Ack)] = row([ES, ES, SS, ES, FW, TW, CL, CW, LA, ES, ES]);
-    rows[index(Direction::InputOnly, Event::Rst)] = row([CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL]);
-    rows[index(Direction::InputOnly, Event::Syn)] = row([SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SR]);
-    rows[index(Direction::InputOnly, Event::Fin)] = row([CL, FW, SS, TW, FW, TW, CL, CW, LA, LI, TW]);
-    rows[index(Direction::InputOnly, Event::Ack)] = row([ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES]);
+    rows[index(Direction::InputOnly, Event::Rst)] =
+        row([CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL]);
+    rows[index(Direction::InputOnly, Event::Syn)] =
+        row([SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SR]);
+    rows[index(Direction::InputOnly, Event::Fin)] =
+        row([CL, FW, SS, TW, FW, TW, CL, CW, LA, LI, TW]);
+    rows[index(Direction::InputOnly, Event::Ack)] =
+        row([ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES]);
     rows
 };
 

@@ -22,7 +22,10 @@ pub fn sweep<A: Address, T: Tables<A>>(tables: &T, item: &SweepItem<A>) {
         return;
     }
     if word.has(REPLY) {
-        if tables.conn(&conn.to().reversed().key(item.key.scope_protocol)).is_none() {
+        if tables
+            .conn(&conn.to().reversed().key(item.key.scope_protocol))
+            .is_none()
+        {
             claim::bury_orphan(tables, &item.key, conn, word);
         }
         return;

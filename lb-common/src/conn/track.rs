@@ -68,8 +68,18 @@ pub fn track<A: Address, T: Tables<A>>(
             return Tracked::Gone;
         }
     }
-    let direction = if is_reply { Direction::Output } else { Direction::Input };
-    let next = advance(tables, &forward_key, forward, authority, Seen::new(event, direction));
+    let direction = if is_reply {
+        Direction::Output
+    } else {
+        Direction::Input
+    };
+    let next = advance(
+        tables,
+        &forward_key,
+        forward,
+        authority,
+        Seen::new(event, direction),
+    );
     if next == 0 {
         return Tracked::Busy;
     }
@@ -101,7 +111,11 @@ impl Seen {
     /// The state after it.
     #[inline(always)]
     const fn after(self, state: State) -> State {
-        if self.0 & 7 == Self::NO_EVENT { state } else { state::after(self.0, state) }
+        if self.0 & 7 == Self::NO_EVENT {
+            state
+        } else {
+            state::after(self.0, state)
+        }
     }
 
     #[inline(always)]
@@ -113,7 +127,13 @@ impl Seen {
 /// Moves a forward entry's word on; gives the new one, or 0 (no word of a living connection is: its deadline is not) if
 /// other processors were faster each time. A function of its own, because its stack is.
 #[inline(never)]
-fn advance<A: Address, T: Tables<A>>(tables: &T, key: &ConnKey<A>, conn: &Conn<A>, word: Word, seen: Seen) -> u64 {
+fn advance<A: Address, T: Tables<A>>(
+    tables: &T,
+    key: &ConnKey<A>,
+    conn: &Conn<A>,
+    word: Word,
+    seen: Seen,
+) -> u64 {
     let generation = word.generation();
     let mut word = word;
     let mut tries = 0;
@@ -136,21 +156,52 @@ fn advance<A: Address, T: Tables<A>>(tables: &T, key: &ConnKey<A>, conn: &Conn<A
 
 /// The word after this packet.
 #[inline(always)]
-fn successor<A: Address, T: Tables<A>>(tables: &T, key: &ConnKey<A>, conn: &Conn<A>, word: Word, seen: Seen) -> Word {
+fn successor<A: Address, T: Tables<A>>(
+    tables: &T,
+    key: &ConnKey<A>,
+    conn: &Conn<A>,
+    word: Word,
+    seen: Seen,
+) -> Word {
     let state = seen.after(word.state());
     let tcp = key.protocol() == transport::TCP;
-    let answered = if seen.is_reply() { ANSWERED } else { word.flags() & ANSWERED };
+    let answered = if seen.is_reply() {
+        ANSWERED
+    } else {
+        word.flags() & ANSWERED
+    };
     // A real server that answers every SYN of a flood does not make its connections worth keeping.
     let opening = tcp && state::opening(state);
-    let assured = if answered != 0 && !opening { ASSURED } else { word.flags() & ASSURED };
-    let counted = if tcp && state::active(state) { COUNTED } else { 0 };
-    let deadline = tables.now().plus(timeout(tables, conn.server.load(), state));
-    Word::new(deadline, word.generation(), state, answered | assured | counted)
+    let assured = if answered != 0 && !opening {
+        ASSURED
+    } else {
+        word.flags() & ASSURED
+    };
+    let counted = if tcp && state::active(state) {
+        COUNTED
+    } else {
+        0
+    };
+    let deadline = tables
+        .now()
+        .plus(timeout(tables, conn.server.load(), state));
+    Word::new(
+        deadline,
+        word.generation(),
+        state,
+        answered | assured | counted,
+    )
 }
 
 /// What follows from a change that this processor made.
 #[inline(always)]
-fn settle<A: Address, T: Tables<A>>(tables: &T, key: &ConnKey<A>, conn: &Conn<A>, old: Word, new: Word) {
+fn settle<A: Address, T: Tables<A>>(
+    tables: &T,
+    key: &ConnKey<A>,
+    conn: &Conn<A>,
+    old: Word,
+    new: Word,
+) {
     if new.has(COUNTED) != old.has(COUNTED)
         && let Some(server) = tables.server(conn.server.load())
     {
@@ -169,14 +220,23 @@ fn settle<A: Address, T: Tables<A>>(tables: &T, key: &ConnKey<A>, conn: &Conn<A>
 #[inline(always)]
 pub fn timeout<A: Address, T: Tables<A>>(tables: &T, server: u32, state: State) -> u32 {
     if state == state::ESTABLISHED || state == state::UDP {
-        let own = tables.server(server).and_then(|server| tables.service(server.service.load())).map_or(0, |service| {
-            if state == state::UDP { service.udp_timeout.load() } else { service.tcp_timeout.load() }
-        });
+        let own = tables
+            .server(server)
+            .and_then(|server| tables.service(server.service.load()))
+            .map_or(0, |service| {
+                if state == state::UDP {
+                    service.udp_timeout.load()
+                } else {
+                    service.tcp_timeout.load()
+                }
+            });
         if own != 0 {
             return own;
         }
     }
     tables
         .scope()
-        .map_or(Tick::from_secs(state::TIMEOUTS[0]).0, |scope: &Scope| scope.timeouts[usize::from(state & 15)])
+        .map_or(Tick::from_secs(state::TIMEOUTS[0]).0, |scope: &Scope| {
+            scope.timeouts[usize::from(state & 15)]
+        })
 }

@@ -127,6 +127,31 @@ impl<A: Address> Memory<A> {
         }
     }
 
+    /// The keys of all services, with their indexes.
+    pub fn service_keys(&self) -> impl Iterator<Item = (&ServiceKey<A>, &u32)> {
+        self.service_keys.iter()
+    }
+
+    /// What the mark rules have become.
+    pub fn mark_entries(&self) -> impl Iterator<Item = (&MarkKey<A>, &MarkValue)> {
+        self.marks.iter()
+    }
+
+    /// The addresses that are answered for.
+    pub fn answer_keys(&self) -> impl Iterator<Item = &AnswerKey<A>> {
+        self.answers.iter()
+    }
+
+    /// Network, prefix length and hop of all routes.
+    pub fn routes(&self) -> impl Iterator<Item = &(A, u8, u32)> {
+        self.routes.iter()
+    }
+
+    /// The interfaces by their index.
+    pub fn interfaces(&self) -> impl Iterator<Item = (&u32, &Interface)> {
+        self.interfaces.iter()
+    }
+
     /// Moves the clock.
     pub fn advance(&self, span: Duration) {
         self.clock.set(self.clock.get() + span.as_nanos() as u64);

@@ -17,8 +17,15 @@ use crate::{
 pub(super) const HOP_LIMIT: u8 = 64;
 
 #[inline(always)]
-pub(super) fn answer<P: Packet, T: Tables<V4>>(packet: &mut P, tables: &T, header: &Header<V4>) -> Step<Verdict> {
-    if !tables.answers(&AnswerKey { address: header.dst, scope: tables.scope_id() }) {
+pub(super) fn answer<P: Packet, T: Tables<V4>>(
+    packet: &mut P,
+    tables: &T,
+    header: &Header<V4>,
+) -> Step<Verdict> {
+    if !tables.answers(&AnswerKey {
+        address: header.dst,
+        scope: tables.scope_id(),
+    }) {
         return Err(Verdict::pass(Reason::OtherProtocol));
     }
     if !header.src.is_host() || header.src == header.dst {
@@ -26,8 +33,16 @@ pub(super) fn answer<P: Packet, T: Tables<V4>>(packet: &mut P, tables: &T, heade
     }
     if header.fragment == Fragment::First {
         let deadline = tables.now().plus(FRAGMENT_LIFE).0;
-        let key = transport::fragment_key(header, transport::scope_protocol(tables, transport::ICMP));
-        tables.remember_fragment(&key, &FragmentPorts { sport: Be16::ZERO, dport: Be16::ZERO, deadline });
+        let key =
+            transport::fragment_key(header, transport::scope_protocol(tables, transport::ICMP));
+        tables.remember_fragment(
+            &key,
+            &FragmentPorts {
+                sport: Be16::ZERO,
+                dport: Be16::ZERO,
+                deadline,
+            },
+        );
     }
     send_back(packet, header, true).ok_or(Verdict::drop(Reason::RewriteFailed))
 }
@@ -55,17 +70,34 @@ fn send_back<P: Packet>(packet: &mut P, header: &Header<V4>, has_header: bool) -
         let new = Be16::new(u16::from(ECHO_REPLY) << 8 | old.get() & 0xff);
         debug_assert_eq!(old.get() >> 8, u16::from(ECHO));
         packet.set_u16(header.l4, new)?;
-        add_to_checksum(packet, header.l4 + CHECKSUM, checksum::delta(old.raw(), new.raw()))?;
+        add_to_checksum(
+            packet,
+            header.l4 + CHECKSUM,
+            checksum::delta(old.raw(), new.raw()),
+        )?;
     }
     // Exchanged addresses leave the header's sum as it is.
-    let back = Tuple { src: header.dst, dst: header.src, sport: Be16::ZERO, dport: Be16::ZERO };
+    let back = Tuple {
+        src: header.dst,
+        dst: header.src,
+        sport: Be16::ZERO,
+        dport: Be16::ZERO,
+    };
     Ipv4::set_addresses(packet, L3, &back, 0)?;
     let old = packet.u16(L3 + ipv4::TTL)?;
     let new = Be16::new(u16::from(HOP_LIMIT) << 8 | old.get() & 0xff);
     packet.set_u16(L3 + ipv4::TTL, new)?;
-    add_to_checksum(packet, L3 + ipv4::CHECKSUM, checksum::delta(old.raw(), new.raw()))?;
+    add_to_checksum(
+        packet,
+        L3 + ipv4::CHECKSUM,
+        checksum::delta(old.raw(), new.raw()),
+    )?;
     link::turn_round(packet)?;
     let arrival = packet.arrival();
-    let action = if arrival.egress { Action::Receive } else { Action::Transmit };
+    let action = if arrival.egress {
+        Action::Receive
+    } else {
+        Action::Transmit
+    };
     Some(Verdict::new(action, arrival.ifindex, Reason::PingAnswered))
 }

@@ -21,14 +21,23 @@ pub struct Refusal {
 
 impl Refusal {
     /// Nobody serves this port.
-    pub const PORT_UNREACHABLE: Self = Self { kind_and_code: (UNREACHABLE as u16) << 8 | 3, rest: 0 };
+    pub const PORT_UNREACHABLE: Self = Self {
+        kind_and_code: (UNREACHABLE as u16) << 8 | 3,
+        rest: 0,
+    };
     /// The hop limit ended here.
-    pub const TIME_EXCEEDED: Self = Self { kind_and_code: (TIME_EXCEEDED as u16) << 8, rest: 0 };
+    pub const TIME_EXCEEDED: Self = Self {
+        kind_and_code: (TIME_EXCEEDED as u16) << 8,
+        rest: 0,
+    };
 
     /// Larger than the next hop carries, which is this many bytes.
     #[inline(always)]
     pub const fn fragmentation_needed(mtu: u32) -> Self {
-        Self { kind_and_code: (UNREACHABLE as u16) << 8 | 4, rest: mtu as u16 }
+        Self {
+            kind_and_code: (UNREACHABLE as u16) << 8 | 4,
+            rest: mtu as u16,
+        }
     }
 }
 
@@ -48,14 +57,21 @@ pub fn refuse<P: Packet, T: Tables<V4>>(
     reason: Reason,
 ) -> Verdict {
     // Never about a later fragment or an ICMP packet (RFC 1122, 3.2.2), and not without limit.
-    if header.fragment == Fragment::Later || header.protocol == transport::ICMP || !tables.may_send_error() {
+    if header.fragment == Fragment::Later
+        || header.protocol == transport::ICMP
+        || !tables.may_send_error()
+    {
         return Verdict::drop(reason);
     }
     if !build(packet, tables, header, refusal, from) {
         return Verdict::drop(reason);
     }
     let arrival = packet.arrival();
-    let action = if arrival.egress { Action::Receive } else { Action::Transmit };
+    let action = if arrival.egress {
+        Action::Receive
+    } else {
+        Action::Transmit
+    };
     Verdict::new(action, arrival.ifindex, reason)
 }
 
@@ -79,25 +95,38 @@ fn write<P: Packet, T: Tables<V4>>(
     from: V4,
 ) -> Option<()> {
     // Whole words: up to three bytes at the end of the quoted packet are left out.
-    let quoted = if header.total == 0 || header.total > QUOTED { QUOTED } else { header.total & !3 };
+    let quoted = if header.total == 0 || header.total > QUOTED {
+        QUOTED
+    } else {
+        header.total & !3
+    };
     packet.truncate(L3 + quoted)?;
     packet.insert_after_ethernet(ipv4::LENGTH + LENGTH)?;
 
     let icmp = L3 + ipv4::LENGTH;
-    let mut sum = Sum { packet: &*packet, at: icmp + LENGTH, end: icmp + LENGTH + quoted, sum: 0 };
+    let mut sum = Sum {
+        packet: &*packet,
+        at: icmp + LENGTH,
+        end: icmp + LENGTH + quoted,
+        sum: 0,
+    };
     tables.repeat(QUOTED / 4, &mut sum);
     let quoted_sum = checksum::fold(sum.sum);
     let first = Be16::new(refusal.kind_and_code);
     let rest = Be32::new(u32::from(refusal.rest));
     let check = !checksum::fold(
-        u64::from(quoted_sum) + u64::from(first.raw()) + u64::from(checksum::fold(u64::from(rest.raw()))),
+        u64::from(quoted_sum)
+            + u64::from(first.raw())
+            + u64::from(checksum::fold(u64::from(rest.raw()))),
     );
     packet.set_u16(icmp, first)?;
     packet.set_u16(icmp + 2, Be16::from_raw(check))?;
     packet.set_u32(icmp + 4, rest)?;
 
     let words = [
-        Be32::new(0x4500_0000 | u32::from(TYPE_OF_SERVICE) << 16 | (ipv4::LENGTH + LENGTH + quoted)),
+        Be32::new(
+            0x4500_0000 | u32::from(TYPE_OF_SERVICE) << 16 | (ipv4::LENGTH + LENGTH + quoted),
+        ),
         Be32::ZERO,
         Be32::new(u32::from(HOP_LIMIT) << 24 | u32::from(transport::ICMP) << 16),
         from.0,

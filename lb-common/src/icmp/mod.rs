@@ -35,7 +35,11 @@ pub fn control<P: Packet, T: Tables<V4>>(packet: &mut P, tables: &T) -> u64 {
 }
 
 #[inline(always)]
-fn decide<P: Packet, T: Tables<V4>>(packet: &mut P, tables: &T, header: &Header<V4>) -> Step<Verdict> {
+fn decide<P: Packet, T: Tables<V4>>(
+    packet: &mut P,
+    tables: &T,
+    header: &Header<V4>,
+) -> Step<Verdict> {
     if header.fragment == Fragment::Later {
         return echo::later_fragment(packet, tables, header);
     }

@@ -9,8 +9,7 @@ use crate::{
     family::{Family, Fragment, Header, Ipv4, add_to_checksum},
     link::L3,
     packet::Packet,
-    pipeline,
-    rewrite,
+    pipeline, rewrite,
     tables::Tables,
     transport,
     verdict::{Reason, Step, Verdict},
@@ -22,7 +21,11 @@ use crate::{
 /// found by the inner tuple reversed, and what that entry does to its packets is done to the inner one mirrored. The
 /// inner transport checksum is left alone, as IPVS does: hosts cannot check it, for most of what it covers is missing.
 #[inline(always)]
-pub(super) fn follow<P: Packet, T: Tables<V4>>(packet: &mut P, tables: &T, header: &Header<V4>) -> Step<Verdict> {
+pub(super) fn follow<P: Packet, T: Tables<V4>>(
+    packet: &mut P,
+    tables: &T,
+    header: &Header<V4>,
+) -> Step<Verdict> {
     let unrelated = Verdict::pass(Reason::IcmpUnrelated);
     if header.fragment != Fragment::Whole {
         return Err(unrelated);
@@ -31,7 +34,9 @@ pub(super) fn follow<P: Packet, T: Tables<V4>>(packet: &mut P, tables: &T, heade
     let Some(inner) = Ipv4::header(packet, inner_l3, true) else {
         return Err(Verdict::pass(Reason::Malformed));
     };
-    if inner.fragment == Fragment::Later || (inner.protocol != transport::TCP && inner.protocol != transport::UDP) {
+    if inner.fragment == Fragment::Later
+        || (inner.protocol != transport::TCP && inner.protocol != transport::UDP)
+    {
         return Err(unrelated);
     }
     let malformed = Verdict::pass(Reason::Malformed);
@@ -41,8 +46,15 @@ pub(super) fn follow<P: Packet, T: Tables<V4>>(packet: &mut P, tables: &T, heade
     }
     let sport = packet.u16(inner.l4).ok_or(malformed)?;
     let dport = packet.u16(inner.l4 + 2).ok_or(malformed)?;
-    let quoted = Tuple { src: inner.src, dst: inner.dst, sport, dport };
-    let key = quoted.reversed().key(transport::scope_protocol(tables, inner.protocol));
+    let quoted = Tuple {
+        src: inner.src,
+        dst: inner.dst,
+        sport,
+        dport,
+    };
+    let key = quoted
+        .reversed()
+        .key(transport::scope_protocol(tables, inner.protocol));
     let found = find::find(tables, &key);
     let Some(known) = found.conn.and_then(|conn| Known::copy(conn, found.word)) else {
         return Err(unrelated);
@@ -53,11 +65,26 @@ pub(super) fn follow<P: Packet, T: Tables<V4>>(packet: &mut P, tables: &T, heade
     }
 
     // An error from the real server's side comes from the service address, whoever sent it (ip_vs_nat_icmp).
-    let source = if key.src == known.to.src { header.src } else { known.to.src };
-    let outer = Tuple { src: source, dst: known.to.dst, sport, dport };
+    let source = if key.src == known.to.src {
+        header.src
+    } else {
+        known.to.src
+    };
+    let outer = Tuple {
+        src: source,
+        dst: known.to.dst,
+        sport,
+        dport,
+    };
     let delta = checksum::add(
-        checksum::delta(crate::abi::Address::sum(header.src), crate::abi::Address::sum(outer.src)),
-        checksum::delta(crate::abi::Address::sum(header.dst), crate::abi::Address::sum(outer.dst)),
+        checksum::delta(
+            crate::abi::Address::sum(header.src),
+            crate::abi::Address::sum(outer.src),
+        ),
+        checksum::delta(
+            crate::abi::Address::sum(header.dst),
+            crate::abi::Address::sum(outer.dst),
+        ),
     );
     let changed = (|| {
         let mirrored = known.to.reversed();

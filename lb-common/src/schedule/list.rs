@@ -22,6 +22,10 @@ pub(super) fn next<A: Address, T: Tables<A>>(tables: &T, service: &Service, serv
 #[inline(always)]
 pub(super) fn weight<A: Address, T: Tables<A>>(tables: &T, server: u32) -> u32 {
     tables.server(server).map_or(0, |server| {
-        if server.flags.load() & (AVAILABLE | OVERLOAD) == AVAILABLE { server.weight.load() } else { 0 }
+        if server.flags.load() & (AVAILABLE | OVERLOAD) == AVAILABLE {
+            server.weight.load()
+        } else {
+            0
+        }
     })
 }

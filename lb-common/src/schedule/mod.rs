@@ -36,5 +36,8 @@ pub fn pick<A: Address, T: Tables<A>>(tables: &T, service: &Service) -> Option<P
 /// Moves the cursor. `false`: the choice rests on an older cursor and must be made again.
 #[inline(always)]
 pub fn commit<A: Address, T: Tables<A>>(tables: &T, service: &Service, pick: &Pick) -> bool {
-    pick.before == pick.after || tables.swap(&service.cursor, pick.before.word(), pick.after.word()).is_ok()
+    pick.before == pick.after
+        || tables
+            .swap(&service.cursor, pick.before.word(), pick.after.word())
+            .is_ok()
 }

@@ -35,10 +35,27 @@ impl<A: Address, T: Tables<A>> Turn<T> for (Walk<'_>, core::marker::PhantomData<
 }
 
 #[inline(always)]
-pub(super) fn pick<A: Address, T: Tables<A>>(tables: &T, service: &Service, cursor: Cursor) -> Option<Pick> {
+pub(super) fn pick<A: Address, T: Tables<A>>(
+    tables: &T,
+    service: &Service,
+    cursor: Cursor,
+) -> Option<Pick> {
     let start = cursor.server;
-    let mut walk = (Walk { service, at: start, start, wrapped: false, found: 0 }, core::marker::PhantomData::<A>);
+    let mut walk = (
+        Walk {
+            service,
+            at: start,
+            start,
+            wrapped: false,
+            found: 0,
+        },
+        core::marker::PhantomData::<A>,
+    );
     tables.repeat(list::STEPS, &mut walk);
     let server = walk.0.found;
-    (server != 0).then_some(Pick { server, before: cursor, after: Cursor { server, weight: 0 } })
+    (server != 0).then_some(Pick {
+        server,
+        before: cursor,
+        after: Cursor { server, weight: 0 },
+    })
 }

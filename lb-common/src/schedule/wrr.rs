@@ -44,16 +44,43 @@ impl<A: Address, T: Tables<A>> Turn<T> for (Walk<'_>, core::marker::PhantomData<
 }
 
 #[inline(always)]
-pub(super) fn pick<A: Address, T: Tables<A>>(tables: &T, service: &Service, cursor: Cursor) -> Option<Pick> {
+pub(super) fn pick<A: Address, T: Tables<A>>(
+    tables: &T,
+    service: &Service,
+    cursor: Cursor,
+) -> Option<Pick> {
     let start = service.wrr_start.load();
     let step = service.wrr_step.load();
     if start == 0 || step == 0 {
         return None;
     }
-    let bar = if cursor.weight == 0 { start } else { cursor.weight };
-    let mut walk =
-        (Walk { service, at: cursor.server, bar, start, step, rounds: 0, found: 0 }, core::marker::PhantomData::<A>);
+    let bar = if cursor.weight == 0 {
+        start
+    } else {
+        cursor.weight
+    };
+    let mut walk = (
+        Walk {
+            service,
+            at: cursor.server,
+            bar,
+            start,
+            step,
+            rounds: 0,
+            found: 0,
+        },
+        core::marker::PhantomData::<A>,
+    );
     tables.repeat(list::STEPS, &mut walk);
-    let Walk { found: server, bar, .. } = walk.0;
-    (server != 0).then_some(Pick { server, before: cursor, after: Cursor { server, weight: bar } })
+    let Walk {
+        found: server, bar, ..
+    } = walk.0;
+    (server != 0).then_some(Pick {
+        server,
+        before: cursor,
+        after: Cursor {
+            server,
+            weight: bar,
+        },
+    })
 }

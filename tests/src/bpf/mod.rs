@@ -5,12 +5,12 @@ pub mod stats;
 
 use anyhow::{Context, Result};
 use aya::{Ebpf, EbpfLoader, programs::SchedClassifier};
-use lb_common::verdict::Reason;
+use lb_common::{host::Capacity, verdict::Reason};
 
 /// The scope that such programs serve.
 pub const SCOPE: u32 = 1;
-/// Slots of both rings.
-const SLOTS: u32 = 1024;
+/// Entries of each of the arrays of services, real servers and hops.
+pub const OBJECTS: u32 = 64;
 
 /// The programs with their names in the object.
 pub const PROGRAMS: [&str; 3] = ["tc_ingress", "tc_egress", "sweep"];
@@ -19,21 +19,22 @@ pub const PROGRAMS: [&str; 3] = ["tc_ingress", "tc_egress", "sweep"];
 ///
 /// # Errors
 /// The kernel refuses: not root, or too old.
-pub fn load() -> Result<Ebpf> {
+pub fn load(capacity: Capacity) -> Result<Ebpf> {
+    let entries = u32::try_from(capacity.entries)?;
     let mut loader = EbpfLoader::new();
     for (map, entries) in [
         ("SCOPES", SCOPE + 1),
         ("SERVICE_KEYS", 64),
-        ("SERVICES", 64),
-        ("SERVERS", 256),
-        ("SERVER_STATS", 256),
+        ("SERVICES", OBJECTS),
+        ("SERVERS", OBJECTS),
+        ("SERVER_STATS", OBJECTS),
         ("MARKS", 1024),
         ("ANSWERS", 64),
         ("ROUTES", 1024),
-        ("HOPS", 256),
+        ("HOPS", OBJECTS),
         ("INTERFACES", 64),
-        ("CONNS", 4 * SLOTS),
-        ("RING", 2 * SLOTS),
+        ("CONNS", entries),
+        ("RING", capacity.half_open + capacity.assured),
         ("TICKETS", 2),
         ("FRAGMENTS", 1024),
         ("REASONS", (SCOPE + 1) * Reason::ALL.len() as u32),
@@ -43,9 +44,11 @@ pub fn load() -> Result<Ebpf> {
     }
     loader
         .override_global("SCOPE", &SCOPE, true)
-        .override_global("HALF_OPEN_SLOTS", &SLOTS, true)
-        .override_global("ASSURED_SLOTS", &SLOTS, true);
-    loader.load(lb_user::datapath::object()).context("cannot load the programs' maps")
+        .override_global("HALF_OPEN_SLOTS", &capacity.half_open, true)
+        .override_global("ASSURED_SLOTS", &capacity.assured, true);
+    loader
+        .load(lb_user::datapath::object())
+        .context("cannot load the programs' maps")
 }
 
 /// One of the programs, passed by the verifier.
@@ -53,8 +56,12 @@ pub fn load() -> Result<Ebpf> {
 /// # Errors
 /// There is no such program, or the verifier refuses it: its log is in the error.
 pub fn program<'o>(object: &'o mut Ebpf, name: &str) -> Result<&'o mut SchedClassifier> {
-    let program: &mut SchedClassifier =
-        object.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?;
-    program.load().with_context(|| format!("the verifier refuses {name}"))?;
+    let program: &mut SchedClassifier = object
+        .program_mut(name)
+        .with_context(|| format!("no program {name}"))?
+        .try_into()?;
+    program
+        .load()
+        .with_context(|| format!("the verifier refuses {name}"))?;
     Ok(program)
 }

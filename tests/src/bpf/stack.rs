@@ -41,7 +41,10 @@ pub fn deepest(bytes: &[u8]) -> Result<BTreeMap<String, u64>> {
     functions
         .iter()
         .map(|(place, function)| {
-            Ok((function.name.clone(), depth(&functions, place, &mut depths, 0)?))
+            Ok((
+                function.name.clone(),
+                depth(&functions, place, &mut depths, 0)?,
+            ))
         })
         .collect()
 }
@@ -57,7 +60,9 @@ fn depth(
     if let Some(depth) = depths.get(place) {
         return Ok(*depth);
     }
-    let function = functions.get(place).context("a call to where no function begins")?;
+    let function = functions
+        .get(place)
+        .context("a call to where no function begins")?;
     let mut below = 0;
     for callee in &function.calls {
         below = below.max(depth(functions, callee, depths, nested + 1)?);
@@ -70,7 +75,9 @@ fn depth(
 fn functions(object: &object::File<'_>) -> Result<HashMap<Place, Function>> {
     let mut functions = HashMap::new();
     for symbol in object.symbols() {
-        let Some(section) = symbol.section_index() else { continue };
+        let Some(section) = symbol.section_index() else {
+            continue;
+        };
         if symbol.kind() != SymbolKind::Text || symbol.size() == 0 {
             continue;
         }
@@ -89,13 +96,17 @@ fn function(
     size: u64,
 ) -> Result<Function> {
     let section = object.section_by_index(index)?;
-    let code = section.data_range(start, size)?.context("a function beyond its section")?;
+    let code = section
+        .data_range(start, size)?
+        .context("a function beyond its section")?;
     let relocations: HashMap<u64, _> = section.relocations().collect();
     let target = |offset: u64, addend: i64, pc_relative: u64| -> Option<Place> {
         let Some(relocation) = relocations.get(&offset) else {
             return Some((index, pc_relative));
         };
-        let RelocationTarget::Symbol(symbol) = relocation.target() else { return None };
+        let RelocationTarget::Symbol(symbol) = relocation.target() else {
+            return None;
+        };
         let symbol = object.symbol_by_index(symbol).ok()?;
         let section = symbol.section_index()?;
         let is_code = object.section_by_index(section).ok()?.kind() == object::SectionKind::Text;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lb_common::{
-    abi::{Be16, Be32, COUNTED, ConnKey, REPLY, Tick, V4, Word},
+    abi::{Be16, COUNTED, ConnKey, REPLY, Tick, V4, Word},
     conn::state,
     host::{Bytes, Memory},
     pipeline,
@@ -39,20 +39,6 @@ impl Host {
     fn tables(&self) -> Result<&Memory<V4>, String> {
         self.memory.as_ref().ok_or_else(|| "no tables".to_owned())
     }
-
-    fn server(&self, number: usize) -> Result<u32, String> {
-        self.servers
-            .get(number)
-            .copied()
-            .ok_or_else(|| format!("no real server {number}"))
-    }
-
-    fn service(&self, number: usize) -> Result<u32, String> {
-        self.services
-            .get(number)
-            .copied()
-            .ok_or_else(|| format!("no service {number}"))
-    }
 }
 
 fn key(flow: &Flow) -> ConnKey<V4> {
@@ -80,39 +66,7 @@ impl Runner for Host {
 
     fn begin(&mut self, world: &World) -> Result<(), String> {
         let mut memory = Memory::new(SCOPE, world.capacity);
-        for (ifindex, mac, address) in &world.interfaces {
-            memory.set_interface(*ifindex, *mac, Be32::from_octets(*address));
-        }
-        for (index, hop) in &world.hops {
-            memory.set_hop(*index, hop);
-        }
-        for (network, prefix, hop) in &world.routes {
-            memory.set_route(V4::new(*network), *prefix, *hop);
-        }
-        self.services.clear();
-        self.servers.clear();
-        for service in &world.services {
-            let index = memory
-                .add_service(&service.spec)
-                .ok_or("no room for a service")?;
-            self.services.push(index);
-            for server in &service.servers {
-                self.servers.push(
-                    memory
-                        .add_server(index, server)
-                        .ok_or("no room for a real server")?,
-                );
-            }
-        }
-        if !memory.set_mark_rules(&world.marks) {
-            return Err("too many shapes".to_owned());
-        }
-        for address in &world.answers {
-            memory.set_answer(V4::new(*address), true);
-        }
-        memory.set_flag(world.flags, true);
-        let (tcp, tcp_fin, udp) = world.timeouts;
-        memory.set_timeouts(tcp, tcp_fin, udp);
+        (self.services, self.servers) = world.set_up(&mut memory)?;
         self.memory = Some(memory);
         Ok(())
     }
@@ -158,31 +112,19 @@ impl Runner for Host {
     }
 
     fn change(&mut self, change: &Change) -> Result<(), String> {
+        let (services, servers) = (self.services.clone(), self.servers.clone());
         match change {
-            Change::AddServer(service, spec) => {
-                let service = self.service(*service)?;
-                let index = self
-                    .memory()?
-                    .add_server(service, spec)
-                    .ok_or("no room for a real server")?;
-                self.servers.push(index);
+            Change::State(flow, state) => force(self.memory()?, &key(flow), *state),
+            Change::ErrorBudget(errors) => {
+                self.memory()?.set_error_budget(*errors);
+                Ok(())
             }
-            Change::Weight(server, weight) => {
-                let server = self.server(*server)?;
-                self.memory()?.set_weight(server, *weight);
+            _ => {
+                let added = apply(self.memory()?, &services, &servers, change)?;
+                self.servers.extend(added);
+                Ok(())
             }
-            Change::RemoveServer(server) => {
-                let server = self.server(*server)?;
-                self.memory()?.remove_server(server);
-            }
-            Change::RemoveService(service) => {
-                let service = self.service(*service)?;
-                self.memory()?.remove_service(service);
-            }
-            Change::State(flow, state) => force(self.memory()?, &key(flow), *state)?,
-            Change::ErrorBudget(errors) => self.memory()?.set_error_budget(*errors),
         }
-        Ok(())
     }
 
     fn counts(&self) -> Result<Vec<Counts>, String> {
@@ -219,6 +161,46 @@ impl Runner for Host {
     fn audit(&self) -> Result<(), String> {
         self.tables()?.audit()
     }
+}
+
+/// Makes the daemon's changes of services and real servers, which are known by their indices in these lists. Gives the
+/// index of a real server that is new.
+///
+/// # Errors
+/// There is no room, or no such service or real server.
+pub fn apply(
+    memory: &mut Memory<V4>,
+    services: &[u32],
+    servers: &[u32],
+    change: &Change,
+) -> Result<Option<u32>, String> {
+    let service = |number: usize| {
+        services
+            .get(number)
+            .copied()
+            .ok_or_else(|| format!("no service {number}"))
+    };
+    let server = |number: usize| {
+        servers
+            .get(number)
+            .copied()
+            .ok_or_else(|| format!("no real server {number}"))
+    };
+    match change {
+        Change::AddServer(number, spec) => {
+            let added = memory.add_server(service(*number)?, spec);
+            return added
+                .map(Some)
+                .ok_or_else(|| "no room for a real server".to_owned());
+        }
+        Change::Weight(number, weight) => memory.set_weight(server(*number)?, *weight),
+        Change::RemoveServer(number) => memory.remove_server(server(*number)?),
+        Change::RemoveService(number) => memory.remove_service(service(*number)?),
+        Change::State(..) | Change::ErrorBudget(_) => {
+            return Err("not a change of services".to_owned());
+        }
+    }
+    Ok(None)
 }
 
 /// Puts a connection into a state, in both entries and in the counts.

@@ -8,6 +8,7 @@ pub mod case;
 mod cases;
 pub mod host;
 pub mod ipv6;
+pub mod kernel;
 pub mod packet;
 pub mod runner;
 pub mod world;

@@ -7,7 +7,7 @@
 
 use lb_common::{
     abi::{Address, Be32, ServiceKey, V4},
-    host::{Capacity, HopSpec, MarkRule, ServerSpec, ServiceSpec},
+    host::{Capacity, HopSpec, MarkRule, Memory, ServerSpec, ServiceSpec},
 };
 
 use super::packet::{Body, Frame, Ip, Ip4, Mac};
@@ -210,7 +210,56 @@ pub struct World {
     pub capacity: Capacity,
 }
 
+/// The Ethernet address of an interface of the director.
+pub fn mac_of(ifindex: u32) -> Option<Mac> {
+    match ifindex {
+        FRONT => Some(FRONT_MAC),
+        BACK => Some(BACK_MAC),
+        _ => None,
+    }
+}
+
 impl World {
+    /// Writes it into fresh tables. Gives the indices of the services and of the real servers, by their number.
+    ///
+    /// # Errors
+    /// It does not fit.
+    pub fn set_up(&self, memory: &mut Memory<V4>) -> Result<(Vec<u32>, Vec<u32>), String> {
+        for (ifindex, mac, address) in &self.interfaces {
+            memory.set_interface(*ifindex, *mac, Be32::from_octets(*address));
+        }
+        for (index, hop) in &self.hops {
+            memory.set_hop(*index, hop);
+        }
+        for (network, prefix, hop) in &self.routes {
+            memory.set_route(V4::new(*network), *prefix, *hop);
+        }
+        let (mut services, mut servers) = (Vec::new(), Vec::new());
+        for service in &self.services {
+            let index = memory
+                .add_service(&service.spec)
+                .ok_or("no room for a service")?;
+            services.push(index);
+            for server in &service.servers {
+                servers.push(
+                    memory
+                        .add_server(index, server)
+                        .ok_or("no room for a real server")?,
+                );
+            }
+        }
+        if !memory.set_mark_rules(&self.marks) {
+            return Err("too many shapes".to_owned());
+        }
+        for address in &self.answers {
+            memory.set_answer(V4::new(*address), true);
+        }
+        memory.set_flag(self.flags, true);
+        let (tcp, tcp_fin, udp) = self.timeouts;
+        memory.set_timeouts(tcp, tcp_fin, udp);
+        Ok((services, servers))
+    }
+
     /// The network above, without services.
     pub fn empty() -> Self {
         let forward = |station: &Station, oif, own: Mac, address: Ip4, on_link| HopSpec {

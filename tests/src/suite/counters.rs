@@ -193,7 +193,11 @@ fn until_none(setup: &Setup, at_most: Duration) -> Result<Duration> {
         let listing = listing(setup)?;
         let services = listing["services"].as_array().into_iter().flatten();
         Ok(services
-            .map(|service| over_servers(service, |server| Some(server["active"].as_u64()? + server["inactive"].as_u64()?)))
+            .map(|service| {
+                over_servers(service, |server| {
+                    Some(server["active"].as_u64()? + server["inactive"].as_u64()?)
+                })
+            })
             .sum())
     };
     while counted()? != 0 && start.elapsed() < gone + Duration::from_secs(2) {

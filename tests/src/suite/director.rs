@@ -361,7 +361,9 @@ fn weights(context: &Context) -> Result<()> {
     )?;
     // Newest first. The bar stands where the first server, alone with its weight of 1, left it: all reach it. Then
     // those with weight 3, then 2 and more, then all again (tried against the kernel's IPVS).
-    let turn = ["rs3", "rs2", "rs1", "rs3", "rs3", "rs2", "rs3", "rs2", "rs1", "rs3", "rs3", "rs2"];
+    let turn = [
+        "rs3", "rs2", "rs1", "rs3", "rs3", "rs2", "rs3", "rs2", "rs1", "rs3", "rs3", "rs2",
+    ];
     in_turn(&client::turns(&setup.net.client, at(WEB), 12)?, &turn)?;
     // Long connections are served by it as well.
     setup.daemon.script(

@@ -197,7 +197,10 @@ fn from_server(context: &Context) -> Result<()> {
 
 /// Makes an interface of the director carry less, and gives the daemon time to hear of it.
 fn set_mtu(setup: &Setup, interface: &str) -> Result<()> {
-    setup.net.director.ip(&format!("link set {interface} mtu 1300"))?;
+    setup
+        .net
+        .director
+        .ip(&format!("link set {interface} mtu 1300"))?;
     std::thread::sleep(Duration::from_millis(300));
     Ok(())
 }

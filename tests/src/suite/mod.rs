@@ -7,6 +7,7 @@ mod director;
 mod icmp;
 mod itself;
 mod networks;
+mod packets;
 mod scopes;
 mod setup;
 mod survival;
@@ -131,6 +132,7 @@ impl Choice {
     fn cases(&self) -> impl Iterator<Item = &'static Case> {
         let groups = [
             itself::CASES,
+            packets::CASES,
             director::CASES,
             traffic::CASES,
             icmp::CASES,

@@ -1,6 +1,6 @@
 //! Room: full tables, the ring of half-open connections, and what a flood costs.
 
-use lb_common::verdict::Reason;
+use lb_common::{conn::state, verdict::Reason};
 
 use crate::packets::{
     case::{Case, Check, Expected, Flow},
@@ -12,6 +12,7 @@ pub(super) fn cases() -> Vec<Case> {
     vec![
         table_full(),
         ring_comes_round(),
+        slot_of_an_earlier_one(),
         flood(),
         udp_flood(),
         answered_flood(),
@@ -55,6 +56,21 @@ fn ring_comes_round() -> Case {
         .check(Check::Counts(0, 4, 0))
 }
 
+fn slot_of_an_earlier_one() -> Case {
+    let case = Case::new(
+        "A slot that names an earlier connection of the same key does not cost the present one",
+        World::single().room(64, 4, 4),
+    );
+    // The first slot, and then the second: the fifth ticket comes to the first again.
+    let case = case
+        .asks(&syn(0), &SERVERS[0])
+        .wait(61)
+        .asks(&syn(0), &SERVERS[0]);
+    let case = (1..4).fold(case, |case, number| case.asks(&syn(number), &SERVERS[0]));
+    case.check(Check::State(flow(0), state::SYN_RECV, 60))
+        .check(Check::Entries(8))
+}
+
 fn flood() -> Case {
     let case = Case::new(
         "A flood of SYNs recycles its own kind and costs no answered connection",
@@ -86,11 +102,15 @@ fn answered_flood() -> Case {
         answers(&SERVERS[0], CLIENT.ip, body)
     };
     let case = (1..50).fold(case, |case, number| {
-        case.asks(&syn(number), &SERVERS[0]).answers(&answer(number))
+        case.asks(&syn(number), &SERVERS[0])
+            .answers(&answer(number))
     });
-    case.asks(&asks(&CLIENT, tcp(CLIENT_PORT, PORT, flag::ACK)), &SERVERS[0])
-        .check(Check::Entries(10))
-        .check(Check::Counts(0, 5, 0))
+    case.asks(
+        &asks(&CLIENT, tcp(CLIENT_PORT, PORT, flag::ACK)),
+        &SERVERS[0],
+    )
+    .check(Check::Entries(10))
+    .check(Check::Counts(0, 5, 0))
 }
 
 fn udp_flood() -> Case {
