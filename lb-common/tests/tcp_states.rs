@@ -32,14 +32,10 @@ fn every_flag_combination_in_every_state() {
             let event = [(4, "rst"), (2, "syn"), (1, "fin"), (16, "ack")]
                 .iter()
                 .find(|(bit, _)| flags & bit != 0);
-            for from in 0..11 {
+            for (from, name) in NAMES.iter().enumerate() {
                 let want = event.map_or(state::CLOSE, |(_, event)| expected(table, event, from));
                 let got = state::next(direction, Event::of(flags), from as u8);
-                assert_eq!(
-                    got, want,
-                    "{table}, flags {flags:#04x}, from {}",
-                    NAMES[from]
-                );
+                assert_eq!(got, want, "{table}, flags {flags:#04x}, from {name}");
             }
         }
     }

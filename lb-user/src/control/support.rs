@@ -15,6 +15,9 @@ pub enum NotYet {
     /// An SCTP service.
     #[error("{0}: SCTP services come later")]
     SctpService(ServiceKey),
+    /// A mark rule for SCTP.
+    #[error("mark rule `{0}`: SCTP rules come later")]
+    SctpMark(MarkRule),
     /// A mark rule with an IPv6 prefix.
     #[error("mark rule `{0}`: IPv6 rules come later")]
     Ipv6Mark(MarkRule),
@@ -26,7 +29,7 @@ impl NotYet {
     pub fn hint(&self) -> String {
         match self {
             Self::Ipv6Service(_) | Self::Ipv6Mark(_) => "have: IPv4".into(),
-            Self::SctpService(_) => "have: tcp, udp".into(),
+            Self::SctpService(_) | Self::SctpMark(_) => "have: tcp, udp".into(),
         }
     }
 }
@@ -55,6 +58,8 @@ pub fn service(service: &Service) -> Result<(), NotYet> {
 pub fn mark_rule(rule: &MarkRule) -> Result<(), NotYet> {
     if rule.family() == Some(AddressFamily::V6) {
         Err(NotYet::Ipv6Mark(rule.clone()))
+    } else if rule.protocol == Some(Protocol::Sctp) {
+        Err(NotYet::SctpMark(rule.clone()))
     } else {
         Ok(())
     }

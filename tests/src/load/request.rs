@@ -36,10 +36,10 @@ pub(super) async fn client(progress: &Progress) -> Report {
         )
         .await;
         let result = result.unwrap_or(Err(Failure::Timeout));
-        if result.is_err() {
-            if let Some(lost) = connection.take() {
-                *report.lost.entry(lost.task).or_default() += 1;
-            }
+        if result.is_err()
+            && let Some(lost) = connection.take()
+        {
+            *report.lost.entry(lost.task).or_default() += 1;
         }
         progress.note(&mut report, result, start);
         progress.pause().await;

@@ -253,7 +253,7 @@ mod tests {
     #[test]
     fn only_the_compilers_version_matters() {
         assert!(is_new_enough("llvm-22-dev", "1:22.1.8-1~deb12u1"));
-        assert!(is_new_enough("rustc-web", "1:1.87.0"));
+        assert!(is_new_enough("rustc-web", "1:1.88.0"));
         assert!(!is_new_enough("rustc-web", "1.85.0+dfsg3-1~deb12u3"));
     }
 
