@@ -144,8 +144,6 @@ reasons! {
     FragmentEarly = "fragment-early",
     /// Passed: an ICMP error about no known connection.
     IcmpUnrelated = "icmp-unrelated",
-    /// Passed: it has a service only as long as it stays below the reach of a scheduler (port 0 without persistence).
-    PortZero = "port-zero",
     /// Dropped: the service has no real server that takes connections; answered by ICMP port unreachable.
     NoServer = "no-server",
     /// Dropped: nothing listens on this port of an answered service address; answered by ICMP port unreachable.

@@ -97,7 +97,7 @@ fn with_root(stages: &mut Stages, cargo: &Cargo, arguments: &Arguments) {
         return;
     }
     stages.run("release build", || {
-        release_build(cargo).map(|()| Outcome::Passed)
+        tested_build(cargo).map(|()| Outcome::Passed)
     });
     stages.run_after("release build", "packets", || {
         cargo_run(cargo, &["test", "--quiet", "--package", "lab"])
@@ -120,6 +120,23 @@ fn with_root(stages: &mut Stages, cargo: &Cargo, arguments: &Arguments) {
 /// When the build fails.
 pub(crate) fn release_build(cargo: &Cargo) -> Result<()> {
     let packages = ["--package", "lb-user", "--package", "lab"];
+    console::run(&mut cargo.command(&[&["build", "--release"], &packages[..]].concat()))
+}
+
+/// As [`release_build`], with the hooks by which the suite has the daemon die at every step of a change.
+///
+/// # Errors
+///
+/// When the build fails.
+fn tested_build(cargo: &Cargo) -> Result<()> {
+    let packages = [
+        "--package",
+        "lb-user",
+        "--package",
+        "lab",
+        "--features",
+        "lb-user/faults",
+    ];
     console::run(&mut cargo.command(&[&["build", "--release"], &packages[..]].concat()))
 }
 
