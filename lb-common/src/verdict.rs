@@ -105,6 +105,12 @@ macro_rules! reasons {
             /// All of them, in the order of their numbers.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
+            /// Whether the packet ends here, be it answered by an error or not: those that do come last.
+            #[inline(always)]
+            pub const fn ends(self) -> bool {
+                self as u8 >= Self::NoServer as u8
+            }
+
             /// Its name in listings and metrics.
             pub const fn name(self) -> &'static str {
                 match self {

@@ -20,8 +20,10 @@ use aya_ebpf::{
     macros::classifier,
     programs::TcContext,
 };
+use aya_log_ebpf::debug;
 use lb_common::{
     conn::sweep::sweep as sweep_one,
+    packet::Packet,
     pipeline,
     tables::{Tables, Turn},
     verdict::Action,
@@ -55,6 +57,16 @@ fn run(context: &TcContext, egress: bool) -> i32 {
     let packet = Skb::whole(context, egress);
     let mut parts = parts::Functions::new(context, egress);
     let verdict = pipeline::handle(&packet, &Maps, &mut parts);
+    // Never for a packet that is served. The level is a constant: where it is off the verifier takes this out.
+    if verdict.reason.ends() {
+        debug!(
+            context,
+            "scope {}, interface {}: a packet ends: {}",
+            Maps.scope_id(),
+            packet.arrival().ifindex,
+            verdict.reason.name()
+        );
+    }
     // SAFETY: helpers that take plain numbers, or no parameters at all.
     let code = unsafe {
         match verdict.action {

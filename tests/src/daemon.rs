@@ -16,6 +16,7 @@ use crate::host::{Host, finish};
 use crate::lab::{Lab, lock};
 use crate::process::Process;
 use crate::signals;
+use crate::slow::patient;
 
 /// How long a daemon may take until it serves.
 const START: Duration = Duration::from_secs(15);
@@ -135,7 +136,7 @@ impl Daemon {
             .stdout(log.try_clone()?)
             .stderr(log);
         let (mut child, process) = crate::lab::start(&self.0.lab, &mut command)?;
-        let deadline = Instant::now() + START;
+        let deadline = Instant::now() + patient(START);
         loop {
             let said = fs::read(self.log()).unwrap_or_default();
             let said =
@@ -155,7 +156,7 @@ impl Daemon {
                 process.kill();
                 bail!(
                     "bpvs run was not ready after {} s; it said:\n{}",
-                    START.as_secs(),
+                    patient(START).as_secs(),
                     said.trim()
                 );
             }
@@ -204,7 +205,7 @@ impl Daemon {
             .take()
             .context("the daemon does not run")?;
         process.signal(Signal::SIGTERM);
-        let deadline = Instant::now() + STOP;
+        let deadline = Instant::now() + patient(STOP);
         loop {
             match child.try_wait()? {
                 Some(status) if status.success() => return Ok(()),
@@ -215,7 +216,7 @@ impl Daemon {
                     process.kill();
                     bail!(
                         "after SIGTERM the daemon still ran {} s later",
-                        STOP.as_secs()
+                        patient(STOP).as_secs()
                     );
                 }
                 None => std::thread::sleep(Duration::from_millis(5)),

@@ -27,6 +27,7 @@ pub mod pattern;
 pub mod process;
 pub mod serve;
 pub mod signals;
+pub mod slow;
 pub mod state;
 pub mod suite;
 pub mod task;

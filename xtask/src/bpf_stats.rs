@@ -58,7 +58,20 @@ pub(crate) fn stage() -> Result<Outcome> {
     if !machine::root().join(LIMITS).is_file() {
         return Ok(Outcome::LeftOut(format!("there is no {LIMITS}")));
     }
-    let (table, findings) = compare(&measured()?, &limits()?);
+    judge_costs(&measured()?)
+}
+
+/// The same for what `lab bpf-stats --json` said on another kernel.
+///
+/// # Errors
+///
+/// As [`run`].
+pub(crate) fn judge(json: &str) -> Result<Outcome> {
+    judge_costs(&read_measured(json)?)
+}
+
+fn judge_costs(costs: &Costs) -> Result<Outcome> {
+    let (table, findings) = compare(costs, &limits()?);
     eprint!("{table}");
     Ok(match findings.is_empty() {
         true => Outcome::Passed,

@@ -11,6 +11,7 @@ mod bpf_stats;
 mod cargo;
 mod console;
 mod demo;
+mod guests;
 mod lint;
 mod machine;
 mod setup;

@@ -8,7 +8,7 @@ use clap::Args;
 use crate::{
     bpf_stats,
     cargo::Cargo,
-    console, lint, machine, setup,
+    console, guests, lint, machine, setup,
     stage::{Outcome, Stages},
     toolchain::Search,
 };
@@ -21,6 +21,13 @@ pub(crate) struct Arguments {
     /// Run the long cases of the end-to-end suite too.
     #[arg(long)]
     long: bool,
+    /// Run the end-to-end suite and the verifier on kernels 6.1 and 6.12 too, in QEMU guests (about
+    /// half an hour).
+    #[arg(long)]
+    guests: bool,
+    /// Of all stages, run only the guests' and what they need.
+    #[arg(long, conflicts_with_all = ["no_root", "long"])]
+    only_guests: bool,
 }
 
 /// Runs the stages and prints the table on standard output.
@@ -33,8 +40,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     stages.run("setup", || setup::run().map(|()| Outcome::Passed));
     if stages.passed("setup") {
         let cargo = Cargo::find(&Search::here(&machine::root()))?;
-        without_root(&mut stages, &cargo);
-        with_root(&mut stages, &cargo, arguments);
+        if arguments.only_guests {
+            only_guests(&mut stages, &cargo);
+        } else {
+            without_root(&mut stages, &cargo);
+            with_root(&mut stages, &cargo, arguments);
+        }
     }
     print!("{}", stages.summary());
 
@@ -94,6 +105,9 @@ fn with_root(stages: &mut Stages, cargo: &Cargo, arguments: &Arguments) {
         for name in ["packets", "end to end", "verifier"] {
             stages.leave_out(name, reason);
         }
+        if arguments.guests {
+            guests::leave_out(stages, reason);
+        }
         return;
     }
     stages.run("release build", || {
@@ -111,6 +125,21 @@ fn with_root(stages: &mut Stages, cargo: &Cargo, arguments: &Arguments) {
         console::run(&mut lab).map(|()| Outcome::Passed)
     });
     stages.run_after("release build", "verifier", bpf_stats::stage);
+    if arguments.guests && stages.passed("release build") {
+        guests::run(stages);
+    }
+}
+
+fn only_guests(stages: &mut Stages, cargo: &Cargo) {
+    if !machine::is_root() {
+        return guests::leave_out(stages, "needs root");
+    }
+    stages.run("release build", || {
+        tested_build(cargo).map(|()| Outcome::Passed)
+    });
+    if stages.passed("release build") {
+        guests::run(stages);
+    }
 }
 
 /// Builds the two programs that demo and suites run.

@@ -132,6 +132,11 @@ pub struct RunArgs {
     /// Room for this many servers, in all scopes together
     #[arg(long, value_name = "N", default_value_t = 131_072, value_parser = value_parser!(u32).range(16..=8_388_608))]
     pub servers: u32,
+    /// Tell in the log of every packet that is dropped, and why: to look into a problem
+    ///
+    /// Dropping gets slower by it, nothing else.
+    #[arg(long)]
+    pub log_drops: bool,
 }
 
 /// Where the datapath is pinned.

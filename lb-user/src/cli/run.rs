@@ -29,6 +29,7 @@ pub(super) fn run(context: Context, args: RunArgs) -> Result<(), CliError> {
             connections: args.connections,
             services: args.services,
             servers: args.servers,
+            log_drops: args.log_drops,
         },
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()

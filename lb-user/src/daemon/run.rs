@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -278,13 +279,19 @@ pub async fn down_without_daemon(run_dir: &Path, bpffs: &Path) -> Result<(), Run
     } else {
         None
     };
-    datapath::remove_all(bpffs)?;
-    if held.is_some() {
+    if held.is_none() {
+        datapath::remove_all(bpffs)?;
+    } else {
         let store = Store::new(run_dir);
         // One that cannot be read goes, too.
         let journal = store.load().unwrap_or_default();
         let scopes = journal.scopes.iter().map(|(id, scope)| (*id, &scope.netns));
-        for netns in find::find(scopes).into_values() {
+        let namespaces = find::find(scopes);
+        for (scope, netns) in &namespaces {
+            datapath::detach_filters(bpffs, *scope, netns.as_fd())?;
+        }
+        datapath::remove_all(bpffs)?;
+        for netns in namespaces.into_values() {
             if let Err(error) = give_up_neighbours(&netns).await {
                 debug!("neighbours of {netns} could not be given up: {error}");
             }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::thread::JoinHandle;
 
 use lb_common::abi::ANSWER;
@@ -40,6 +40,7 @@ pub(super) struct Bpf {
 
 /// A scope that is open.
 struct Open {
+    netns: OwnedFd,
     programs: Programs,
     rules: Rules,
     network: Option<Network>,
@@ -267,17 +268,21 @@ impl Datapath for Bpf {
         connections::read(&self.maps, scope, visit)
     }
 
-    fn open_scope(&mut self, scope: ScopeId, _netns: BorrowedFd<'_>) -> Result<(), DatapathError> {
+    fn open_scope(&mut self, scope: ScopeId, netns: BorrowedFd<'_>) -> Result<(), DatapathError> {
         if self.scopes.contains_key(&scope) {
             return Err(DatapathError::ScopeExists(scope));
         }
         self.finish_ahead();
         let rules = Rules::open(&self.maps, scope)?;
         self.networks.open(&self.maps, scope)?;
-        let programs = Programs::open(&self.pins, &self.options, scope, self.maps.rings)?;
+        let programs = Programs::open(&self.pins, &self.options, scope, netns, self.maps.rings)?;
+        let netns = netns
+            .try_clone_to_owned()
+            .map_err(system("keep the network namespace".into()))?;
         self.scopes.insert(
             scope,
             Open {
+                netns,
                 programs,
                 rules,
                 network: None,
@@ -289,6 +294,9 @@ impl Datapath for Bpf {
 
     fn close_scope(&mut self, scope: ScopeId) -> Result<(), DatapathError> {
         // The links first: from then on no packet meets what is being removed.
+        if let Some(open) = self.scopes.get(&scope) {
+            Programs::detach_filters(&self.pins, scope, open.netns.as_fd())?;
+        }
         let folder = self.pins.scope(scope);
         pins::remove_folder(&folder).map_err(system(format!("remove {}", folder.display())))?;
         let keys: Vec<ServiceKey> = self.services.of(scope).map(|(key, _)| key).collect();
@@ -345,6 +353,9 @@ impl Datapath for Bpf {
         self.networks.tick(&self.maps);
         let report = self.sweeper.sweep(&mut self.maps, budget)?;
         self.services.tidy(&self.maps);
+        for open in self.scopes.values_mut() {
+            open.programs.drain_logs();
+        }
         Ok(report)
     }
 

@@ -7,8 +7,10 @@
 pub mod fake;
 
 mod bpf;
+mod clsact;
 mod connections;
 mod counters;
+mod drop_log;
 mod maps;
 mod marks;
 mod network;
@@ -42,6 +44,8 @@ pub struct Options {
     pub services: u32,
     /// How many servers, in all scopes together.
     pub servers: u32,
+    /// Whether the programs tell of every packet that they drop, and why.
+    pub log_drops: bool,
 }
 
 /// Takes up the datapath that is pinned, or makes one.
@@ -56,6 +60,19 @@ pub fn open(options: &Options) -> Result<Box<dyn Datapath>, DatapathError> {
 #[must_use]
 pub fn object() -> &'static [u8] {
     programs::OBJECT
+}
+
+/// Detaches from a scope's interfaces what would stay without its pins: filters, where the kernel has no TCX. For scopes
+/// that no daemon has open; before [`remove_all`].
+///
+/// # Errors
+/// The system refuses.
+pub fn detach_filters(
+    bpffs: &Path,
+    scope: ScopeId,
+    netns: BorrowedFd<'_>,
+) -> Result<(), DatapathError> {
+    programs::Programs::detach_filters(&pins::Pins::at(bpffs), scope, netns)
 }
 
 /// Removes everything that is pinned: programs, links, maps. Nothing happens if there is nothing.

@@ -44,12 +44,17 @@ impl Direction {
 }
 
 impl Pins {
+    /// The folders as they are, or are not.
+    pub(super) fn at(bpffs: &Path) -> Self {
+        Self {
+            root: bpffs.join(format!("v{VERSION}")),
+        }
+    }
+
     /// Makes the folders, on a BPF file system.
     pub(super) fn open(bpffs: &Path) -> Result<Self, DatapathError> {
         ensure_bpffs(bpffs)?;
-        let pins = Self {
-            root: bpffs.join(format!("v{VERSION}")),
-        };
+        let pins = Self::at(bpffs);
         for folder in [pins.maps(), pins.scopes(), pins.spares()] {
             fs::create_dir_all(&folder).map_err(system(format!("make {}", folder.display())))?;
         }
@@ -108,6 +113,11 @@ impl Pins {
     pub(super) fn link(&self, scope: ScopeId, ifindex: u32, direction: Direction) -> PathBuf {
         self.scope(scope)
             .join(format!("{}-{ifindex}", direction.name()))
+    }
+
+    /// Says that the clsact qdisc of an interface is ours, where there is no TCX.
+    pub(super) fn qdisc(&self, scope: ScopeId, ifindex: u32) -> PathBuf {
+        self.scope(scope).join(format!("qdisc-{ifindex}"))
     }
 
     /// The interfaces that a scope's program has links to.

@@ -5,21 +5,19 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use aya::programs::links::{FdLink, PinnedLink};
-use aya::programs::tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle};
+use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader};
 use nix::sched::{CloneFlags, setns};
 
+use super::drop_log::{self, DropLog};
 use super::maps::{self, Rings};
 use super::pins::{self, Direction, Pins};
-use super::{DatapathError, Options, ebpf, system};
+use super::{DatapathError, Options, clsact, ebpf, system};
 use crate::model::ScopeId;
 
 /// The compiled programs.
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("BPVS_BPF_OBJECT"));
-
-/// Where clsact filters of ours stand, on kernels without TCX: first.
-const FILTER: (u16, u16) = (1, 0xb75);
 
 /// Loads the object for one scope; its maps are those that are pinned, or new ones of these sizes.
 fn load(
@@ -27,13 +25,17 @@ fn load(
     sizes: &BTreeMap<&'static str, u32>,
     scope: u32,
     rings: Rings,
+    log_drops: bool,
 ) -> Result<Ebpf, DatapathError> {
+    let (level, ring) = drop_log::level(log_drops);
     let mut loader = EbpfLoader::new();
+    loader.map_max_entries("AYA_LOGS", ring);
     maps::prepare(&mut loader, pins, sizes)?;
     loader
         .override_global("SCOPE", &scope, true)
         .override_global("HALF_OPEN_SLOTS", &rings.half_open, true)
-        .override_global("ASSURED_SLOTS", &rings.assured, true);
+        .override_global("ASSURED_SLOTS", &rings.assured, true)
+        .override_global(aya_log::LEVEL, &level, true);
     loader.load(OBJECT).map_err(ebpf("load the programs"))
 }
 
@@ -41,6 +43,8 @@ fn load(
 pub(super) struct Programs {
     ingress: SchedClassifier,
     egress: SchedClassifier,
+    /// What they say of packets that they drop.
+    logs: Vec<DropLog>,
 }
 
 /// Makes the maps, if they are not there, and gives the program that sweeps them.
@@ -50,7 +54,7 @@ pub(super) fn base(pins: &Pins, options: &Options) -> Result<SchedClassifier, Da
     let path = pins.program(&format!("sweep_prog_{:016x}", fingerprint()));
     let maps_there = sizes.keys().all(|name| pins.map(name).exists());
     if !(maps_there && path.exists()) {
-        let mut object = load(pins, &sizes, 0, rings)?;
+        let mut object = load(pins, &sizes, 0, rings, false)?;
         pins::remove(&path).map_err(system("remove an old pin".into()))?;
         pin(&mut object, "sweep", &path)?;
     }
@@ -82,8 +86,13 @@ fn pin(object: &mut Ebpf, name: &str, path: &Path) -> Result<(), DatapathError> 
 }
 
 /// The name under which a program of this build is pinned.
-fn program_name(direction: Direction) -> String {
-    format!("{}_prog_{:016x}", direction.name(), fingerprint())
+fn program_name(direction: Direction, options: &Options) -> String {
+    format!("{}_prog_{:016x}", direction.name(), variant(options))
+}
+
+/// Which build of a scope's programs it is, and which of its two variants.
+fn variant(options: &Options) -> u64 {
+    fingerprint() ^ u64::from(options.log_drops)
 }
 
 /// Loads a scope's programs ahead of time: the verifier takes most of the time that a new scope needs.
@@ -117,12 +126,12 @@ fn load_into(
     std::thread::scope(|threads| {
         let loads: Vec<_> = Direction::BOTH
             .into_iter()
-            .map(|direction| (direction, folder.join(program_name(direction))))
+            .map(|direction| (direction, folder.join(program_name(direction, options))))
             .filter(|(_, path)| !path.exists())
             .map(|(direction, path)| {
                 let sizes = &sizes;
                 threads.spawn(move || {
-                    let mut object = load(pins, sizes, scope.get(), rings)?;
+                    let mut object = load(pins, sizes, scope.get(), rings, options.log_drops)?;
                     pin(&mut object, direction.program(), &path)
                 })
             })
@@ -141,13 +150,14 @@ impl Programs {
         pins: &Pins,
         options: &Options,
         scope: ScopeId,
+        netns: BorrowedFd<'_>,
         rings: Rings,
     ) -> Result<Self, DatapathError> {
         let folder = pins.scope(scope);
         std::fs::create_dir_all(&folder).map_err(system(format!("make {}", folder.display())))?;
-        let path = |direction| folder.join(program_name(direction));
+        let path = |direction| folder.join(program_name(direction, options));
         for direction in Direction::BOTH {
-            let spare = pins.spare(scope).join(program_name(direction));
+            let spare = pins.spare(scope).join(program_name(direction, options));
             if !path(direction).exists() && spare.exists() {
                 std::fs::rename(&spare, path(direction))
                     .map_err(system(format!("move {}", spare.display())))?;
@@ -162,10 +172,17 @@ impl Programs {
         let mut programs = Self {
             ingress: open(Direction::Ingress)?,
             egress: open(Direction::Egress)?,
+            logs: Vec::new(),
         };
-        programs.take_over_links(pins, scope)?;
+        if options.log_drops {
+            programs.logs = vec![
+                DropLog::of(&programs.ingress)?,
+                DropLog::of(&programs.egress)?,
+            ];
+        }
+        programs.take_over_links(pins, scope, netns)?;
         for old in pins
-            .old_programs(scope, fingerprint())
+            .old_programs(scope, variant(options))
             .map_err(system("look for old programs".into()))?
         {
             pins::remove(&old).map_err(system(format!("remove {}", old.display())))?;
@@ -181,7 +198,12 @@ impl Programs {
     }
 
     /// Puts these programs behind the pinned links; links whose interface has gone go too.
-    fn take_over_links(&mut self, pins: &Pins, scope: ScopeId) -> Result<(), DatapathError> {
+    fn take_over_links(
+        &mut self,
+        pins: &Pins,
+        scope: ScopeId,
+        netns: BorrowedFd<'_>,
+    ) -> Result<(), DatapathError> {
         for direction in Direction::BOTH {
             for ifindex in pins
                 .links(scope, direction)
@@ -189,7 +211,10 @@ impl Programs {
             {
                 let path = pins.link(scope, ifindex, direction);
                 if path.is_dir() {
-                    // A clsact filter: it is replaced when the interface is attached again.
+                    let (program, kind) = (self.program(direction), attach_type(direction));
+                    if !inside(netns, || clsact::take_over(program, ifindex, kind))? {
+                        remove_marker(&path)?;
+                    }
                     continue;
                 }
                 let moved = PinnedLink::from_pin(&path)
@@ -212,6 +237,11 @@ impl Programs {
         Ok(())
     }
 
+    /// Writes what the programs have said into the log.
+    pub(super) fn drain_logs(&mut self) {
+        self.logs.iter_mut().for_each(DropLog::drain);
+    }
+
     /// Attaches both programs to an interface, first in line.
     pub(super) fn attach(
         &mut self,
@@ -223,19 +253,21 @@ impl Programs {
     ) -> Result<(), DatapathError> {
         for direction in Direction::BOTH {
             let path = pins.link(scope, ifindex, direction);
-            if path.exists() {
-                if still_attached(&path, ifindex) {
+            // What is said of a clsact filter may be of an interface that had this index before: it is attached again,
+            // which replaces one that is there.
+            if path.exists() && !path.is_dir() {
+                if super::sys::link_interface(&path) == Some(ifindex) {
                     continue;
                 }
                 pins::remove(&path).map_err(system(format!("remove {}", path.display())))?;
             }
             let program = self.program(direction);
-            let kind = attach_type(direction);
+            let (kind, qdisc) = (attach_type(direction), pins.qdisc(scope, ifindex));
             inside(netns, move || {
                 if has_tcx() {
                     attach_tcx(program, name, kind, &path)
                 } else {
-                    attach_clsact(program, name, kind, &path)
+                    clsact::attach(program, name, kind, &path, &qdisc)
                 }
             })??;
         }
@@ -252,11 +284,35 @@ impl Programs {
         for direction in Direction::BOTH {
             let path = pins.link(scope, ifindex, direction);
             if path.is_dir() {
-                // What the interface took with it needs no detaching.
-                let _gone = inside(netns, || detach_clsact(ifindex, attach_type(direction)))?;
-                std::fs::remove_dir(&path).map_err(system(format!("remove {}", path.display())))?;
+                inside(netns, || clsact::detach(ifindex, attach_type(direction)))?;
+                remove_marker(&path)?;
             } else {
                 pins::remove(&path).map_err(system(format!("remove {}", path.display())))?;
+            }
+        }
+        let qdisc = pins.qdisc(scope, ifindex);
+        if qdisc.is_dir() {
+            // What the interface took with it needs no removing.
+            let _gone = inside(netns, || clsact::remove_qdisc(ifindex))?;
+            remove_marker(&qdisc)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the clsact filters from all interfaces of a scope. Links go with their pins, filters do not.
+    pub(super) fn detach_filters(
+        pins: &Pins,
+        scope: ScopeId,
+        netns: BorrowedFd<'_>,
+    ) -> Result<(), DatapathError> {
+        for direction in Direction::BOTH {
+            for ifindex in pins
+                .links(scope, direction)
+                .map_err(system("look for links".into()))?
+            {
+                if pins.link(scope, ifindex, direction).is_dir() {
+                    Self::detach(pins, scope, netns, ifindex)?;
+                }
             }
         }
         Ok(())
@@ -301,46 +357,8 @@ fn attach_tcx(
         .map_err(ebpf(format!("pin the link to {name}")))
 }
 
-/// Attaches by a clsact filter, which stays by itself; a folder in place of the link's pin says that it is there.
-fn attach_clsact(
-    program: &mut SchedClassifier,
-    name: &str,
-    kind: TcAttachType,
-    path: &Path,
-) -> Result<(), DatapathError> {
-    let failed = || format!("attach to {name}");
-    // It may be there already, ours or another's.
-    let _there = tc::qdisc_add_clsact(name);
-    let (priority, handle) = FILTER;
-    let options = NlOptions {
-        priority,
-        handle: TcHandle::new(0, handle),
-        ..NlOptions::default()
-    };
-    let id = program
-        .attach_with_options(name, kind, TcAttachOptions::Netlink(options))
-        .map_err(ebpf(failed()))?;
-    let link = program.take_link(id).map_err(ebpf(failed()))?;
-    std::mem::forget(link);
-    std::fs::create_dir(path).map_err(system(failed()))
-}
-
-fn detach_clsact(ifindex: u32, kind: TcAttachType) -> std::io::Result<()> {
-    let name = nix::net::if_::if_indextoname(ifindex)?;
-    let name = name.to_string_lossy();
-    let (priority, handle) = FILTER;
-    let link =
-        SchedClassifierLink::attached(&name, kind, priority, TcHandle::new(0, handle), None)?;
-    drop(link);
-    Ok(())
-}
-
-/// Whether a pinned link still has its interface: an index may be another interface's by now.
-fn still_attached(path: &Path, ifindex: u32) -> bool {
-    if path.is_dir() {
-        return true;
-    }
-    super::sys::link_interface(path) == Some(ifindex)
+fn remove_marker(path: &Path) -> Result<(), DatapathError> {
+    std::fs::remove_dir(path).map_err(system(format!("remove {}", path.display())))
 }
 
 /// Runs a closure in a network namespace, on a thread of its own.

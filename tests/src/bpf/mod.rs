@@ -45,7 +45,8 @@ pub fn load(capacity: Capacity) -> Result<Ebpf> {
     loader
         .override_global("SCOPE", &SCOPE, true)
         .override_global("HALF_OPEN_SLOTS", &capacity.half_open, true)
-        .override_global("ASSURED_SLOTS", &capacity.assured, true);
+        .override_global("ASSURED_SLOTS", &capacity.assured, true)
+        .override_global("AYA_LOG_LEVEL", &0_u8, true);
     loader
         .load(lb_user::datapath::object())
         .context("cannot load the programs' maps")

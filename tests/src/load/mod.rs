@@ -19,6 +19,7 @@ use anyhow::{Context, Result, anyhow};
 pub use report::{Failure, Report};
 
 use crate::host::Host;
+use crate::slow::patient;
 
 /// What each client does.
 #[derive(Debug, Clone)]
@@ -80,9 +81,9 @@ impl Load {
             path: "/".into(),
             clients: 4,
             count: 1000,
-            time: Duration::from_secs(30),
+            time: patient(Duration::from_secs(30)),
             pause: Duration::ZERO,
-            timeout: Duration::from_secs(2),
+            timeout: patient(Duration::from_secs(2)),
             retry_refused: false,
         }
     }
@@ -169,7 +170,7 @@ impl Running {
     pub fn wait_for(&self, more: u64) -> Result<()> {
         let (start, begin) = (self.done(), Instant::now());
         while self.done() < start + more {
-            if begin.elapsed() > Duration::from_secs(10)
+            if begin.elapsed() > patient(Duration::from_secs(10))
                 || self.thread.as_ref().is_none_or(JoinHandle::is_finished)
             {
                 return Err(anyhow!(

@@ -11,6 +11,7 @@ use super::{Case, Context, case};
 use crate::client;
 use crate::icmp::{Listener, ping};
 use crate::load::{Failure, Kind, Load};
+use crate::slow::patient;
 use crate::topology::at;
 use crate::topology::director::{CLIENT, Director, Options, server_address};
 use crate::topology::one_arm::OneArm;
@@ -218,14 +219,16 @@ fn killed_task(context: &Context) -> Result<()> {
             ..Options::default()
         },
     )?;
+    // Half of a client's round is the answer, the other half the pause.
+    let half = patient(Duration::from_millis(30));
     let load = Load {
         retry_refused: true,
         ..Load::new(Kind::KeepAlive { requests: 0 }, at("10.0.1.11:8000"))
     };
     let load = load
-        .path("/slow?ms=30")
+        .path(&format!("/slow?ms={}", half.as_millis()))
         .clients(20)
-        .pause(Duration::from_millis(30))
+        .pause(half)
         .endless(Duration::from_secs(20));
     let load = load.start(&net.client)?;
     // Two and a half rounds: half of the clients wait for an answer.

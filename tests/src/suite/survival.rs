@@ -357,11 +357,7 @@ fn changed_while_dead(context: &Context) -> Result<()> {
     setup.net.recreate_server(&setup.lab, 1)?;
     // What the daemon knew about the server's link no longer holds; the kernel's own knowledge has
     // to do.
-    // A host that has come up says something, by which the kernel learns its new Ethernet address: one that is silent is
-    // only looked for again when its old address counts as reachable no longer, up to 45 s later. The daemon's lease on
-    // the old one runs out by itself.
-    setup.net.servers[0]
-        .run(|| std::net::UdpSocket::bind("0.0.0.0:0")?.send_to(b"here I am", "10.0.1.1:9"))??;
+    // First the daemon's lease on the old Ethernet address has to run out.
     let deadline = Instant::now() + Duration::from_secs(15);
     while let Err(error) = client::turns(&setup.net.client, at(WEB), 4) {
         ensure!(Instant::now() < deadline, "without the daemon: {error:#}");

@@ -7,7 +7,7 @@
 //! Client and servers have the director as their default route; it does not forward (`ip_forward`
 //! is 0) unless asked to.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, UdpSocket};
 
 use anyhow::Result;
 
@@ -129,6 +129,11 @@ impl Director {
         wire_server(&mut net, &self.director, &host, number, 1500);
         net.apply()?;
         self.tasks[index] = Task::start(lab, &host, host.name(), &Ports::default())?;
+        // A host that has come up says something, by which the director's kernel learns its new Ethernet address: one
+        // that is silent is only looked for again when its old address counts as reachable no longer, up to 45 s later.
+        host.run(|| {
+            UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?.send_to(b"here I am", "10.0.1.1:9")
+        })??;
         self.servers[index] = host;
         Ok(())
     }

@@ -33,6 +33,21 @@ const PROGRAMS: [(&str, &[&str], &str); 4] = [
     ("curl", &["curl"], "calls services in demo and tests"),
 ];
 
+/// The same for guests. Their kernels come from Debian's packages, too, and are not installed.
+const GUEST_PROGRAMS: [(&str, &[&str], &str); 3] = [
+    (
+        "qemu-system-x86_64",
+        &["qemu-system-x86"],
+        "runs other kernels",
+    ),
+    ("modprobe", &["kmod"], "loads their modules"),
+    ("gzip", &["gzip"], "packs their initramfs"),
+];
+
+/// The commands that bring what is missing.
+const SETUP: &str = "cargo xtask setup";
+const GUESTS: &str = "cargo xtask test --guests";
+
 /// One thing that is not there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Need {
@@ -62,39 +77,65 @@ pub(crate) fn run() -> Result<()> {
         }
         return Ok(());
     }
-    let has_apt = machine::has_apt(&search);
-    let report = |needs: &[Need], reason| {
-        report(needs, reason, |packages| match has_apt {
-            true => apt::absent(packages).unwrap_or_else(|_| packages.to_vec()),
-            false => packages.to_vec(),
-        })
-    };
-    if !machine::is_root() {
-        bail!("{}", report(&needs, "not root"));
-    }
-    if !has_apt {
-        bail!("{}", report(&needs, "no apt here"));
-    }
-
-    apt::install(&wanted(&needs))?;
+    install(&search, &needs, SETUP)?;
     if let Err(Missing::Linker { .. }) = search.toolchain() {
         bpf_linker::install(&Cargo::find(&search)?)?;
     }
-
-    let left = self::needs(&search)?;
-    if !left.is_empty() {
-        bail!(
-            "{}",
-            report(&left, "the packages were installed and did not bring it")
-        );
-    }
+    confirm(&search, &self::needs(&search)?, SETUP)?;
     note("setup: done");
     Ok(())
 }
 
-/// What is missing on this machine.
-fn needs(search: &Search) -> Result<Vec<Need>> {
-    let mut needs: Vec<Need> = PROGRAMS
+/// Makes sure that everything for guests is there.
+///
+/// # Errors
+///
+/// As [`run`]; and where there is no apt, which guests have their kernels from.
+pub(crate) fn for_guests() -> Result<()> {
+    let search = Search::here(&machine::root());
+    let needs = || programs(&search, &GUEST_PROGRAMS);
+    if !needs().is_empty() {
+        install(&search, &needs(), GUESTS)?;
+        confirm(&search, &needs(), GUESTS)?;
+    }
+    if !machine::has_apt(&search) {
+        bail!("no apt here: guests run kernels out of Debian's packages");
+    }
+    Ok(())
+}
+
+/// Installs the packages of what is missing.
+fn install(search: &Search, needs: &[Need], command: &str) -> Result<()> {
+    if !machine::is_root() {
+        bail!("{}", report_here(search, needs, "not root", command));
+    }
+    if !machine::has_apt(search) {
+        bail!("{}", report_here(search, needs, "no apt here", command));
+    }
+    apt::install(&wanted(needs))
+}
+
+/// Fails if something is still missing.
+fn confirm(search: &Search, left: &[Need], command: &str) -> Result<()> {
+    if left.is_empty() {
+        return Ok(());
+    }
+    let reason = "the packages were installed and did not bring it";
+    bail!("{}", report_here(search, left, reason, command))
+}
+
+fn report_here(search: &Search, needs: &[Need], reason: &str, command: &str) -> String {
+    report(needs, reason, command, |packages| {
+        match machine::has_apt(search) {
+            true => apt::absent(packages).unwrap_or_else(|_| packages.to_vec()),
+            false => packages.to_vec(),
+        }
+    })
+}
+
+/// Those of these programs that are missing.
+fn programs(search: &Search, programs: &[(&str, &'static [&'static str], &str)]) -> Vec<Need> {
+    programs
         .iter()
         .filter(|(program, ..)| !machine::has(search, program))
         .map(|&(program, packages, why)| Need {
@@ -103,7 +144,12 @@ fn needs(search: &Search) -> Result<Vec<Need>> {
             elsewhere: format!("install {program} by your system's packages"),
             then: None,
         })
-        .collect();
+        .collect()
+}
+
+/// What is missing on this machine.
+fn needs(search: &Search) -> Result<Vec<Need>> {
+    let mut needs = programs(search, &PROGRAMS);
     match search.toolchain() {
         Ok(_) => {}
         Err(Missing::Compiler) => {
@@ -177,10 +223,12 @@ fn wanted(needs: &[Need]) -> Vec<&'static str> {
     packages
 }
 
-/// What is missing and how to get it; `absent` tells which of a need's packages are.
+/// What is missing and how to get it, and the command that would bring it where that is possible; `absent` tells which of
+/// a need's packages are.
 fn report(
     needs: &[Need],
     reason: &str,
+    command: &str,
     absent: impl Fn(&[&'static str]) -> Vec<&'static str>,
 ) -> String {
     let mut text = match needs.len() {
@@ -203,7 +251,10 @@ fn report(
             let _ = writeln!(text, "      then:       {then}");
         }
     }
-    text.push_str("\nhint: on Debian, as root, `cargo xtask setup` does all of it");
+    let _ = write!(
+        text,
+        "\nhint: on Debian, as root, `{command}` does all of it"
+    );
     text
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Need, linker, needs, report, wanted};
+use super::{Need, SETUP, linker, needs, report, wanted};
 use crate::toolchain::{Compiler, LINKER_LLVM, Search, Version, Way};
 
 fn compiler_with(llvm: u32) -> Compiler {
@@ -68,7 +68,7 @@ fn each_package_is_asked_for_once() {
 
 #[test]
 fn the_report_says_what_and_how() {
-    let text = report(&[linker(None)], "not root", <[_]>::to_vec);
+    let text = report(&[linker(None)], "not root", SETUP, <[_]>::to_vec);
     assert!(
         text.starts_with("1 thing is missing, and was not installed (not root):\n"),
         "{text}"
@@ -89,9 +89,9 @@ fn the_report_says_what_and_how() {
 
 #[test]
 fn what_is_installed_is_not_asked_for_again() {
-    let text = report(&[linker(None)], "not root", |_| vec!["libllvm22"]);
+    let text = report(&[linker(None)], "not root", SETUP, |_| vec!["libllvm22"]);
     assert!(text.contains("apt-get install libllvm22\n"), "{text}");
-    let text = report(&[linker(None)], "not root", |_| Vec::new());
+    let text = report(&[linker(None)], "not root", SETUP, |_| Vec::new());
     assert!(
         !text.contains("apt-get") && text.contains("cargo install"),
         "{text}"

@@ -1,0 +1,130 @@
+//! The root suite on other kernels: Debian's stock ones, in QEMU guests.
+//!
+//! This machine's own kernel is one; users have others. 6.1 is the oldest that we support, without
+//! TCX, and with another verifier. `xtask/guest/run` boots it over this machine's files, so that
+//! what is built here runs there as it is.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    bpf_stats, console,
+    machine::{self, release},
+    setup,
+    stage::{Outcome, Stages},
+};
+
+/// A kernel, and the names of its stages.
+struct Guest {
+    kernel: &'static str,
+    prepare: &'static str,
+    verifier: &'static str,
+    suite: &'static str,
+}
+
+const GUESTS: [Guest; 2] = [
+    Guest {
+        kernel: "6.1",
+        prepare: "guest 6.1",
+        verifier: "guest 6.1: verifier",
+        suite: "guest 6.1: end to end",
+    },
+    Guest {
+        kernel: "6.12",
+        prepare: "guest 6.12",
+        verifier: "guest 6.12: verifier",
+        suite: "guest 6.12: end to end",
+    },
+];
+
+/// How long a guest may take for the suite: without the processor's help it is several times slower
+/// than this machine.
+const SUITE: Duration = Duration::from_secs(25 * 60);
+
+/// How long it may take to load the programs once.
+const VERIFIER: Duration = Duration::from_secs(5 * 60);
+
+/// By how much the suite's patience with programs is multiplied in a guest.
+const SLOW: &str = "BPVS_LAB_SLOW=8";
+
+/// Runs all stages of all guests; `lab` and `bpvs` have been built.
+pub(crate) fn run(stages: &mut Stages) {
+    stages.run("guests: setup", || {
+        setup::for_guests().map(|()| Outcome::Passed)
+    });
+    for guest in &GUESTS {
+        stages.run_after("guests: setup", guest.prepare, || guest.prepare());
+        stages.run_after(guest.prepare, guest.verifier, || guest.verifier());
+        stages.run_after(guest.prepare, guest.suite, || guest.suite());
+    }
+}
+
+/// Notes that none of them runs, and why.
+pub(crate) fn leave_out(stages: &mut Stages, reason: &str) {
+    for guest in &GUESTS {
+        stages.leave_out(guest.verifier, reason);
+        stages.leave_out(guest.suite, reason);
+    }
+}
+
+impl Guest {
+    fn command(&self) -> Command {
+        let mut command = Command::new(machine::root().join("xtask/guest/run"));
+        command.current_dir(machine::root());
+        command.args(["-k", self.kernel, "-d"]);
+        command.arg(machine::target().join("guests"));
+        command
+    }
+
+    fn prepare(&self) -> Result<Outcome> {
+        console::run(self.command().arg("--prepare")).map(|()| Outcome::Passed)
+    }
+
+    fn verifier(&self) -> Result<Outcome> {
+        let output = self
+            .command()
+            .args(["-t", &VERIFIER.as_secs().to_string(), "--"])
+            .arg(release("lab"))
+            .args(["bpf-stats", "--json"])
+            .output()
+            .context("cannot start xtask/guest/run")?;
+        if !output.status.success() {
+            bail!(
+                "`lab bpf-stats --json` failed: {}",
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
+        }
+        bpf_stats::judge(&String::from_utf8_lossy(&output.stdout))
+    }
+
+    fn suite(&self) -> Result<Outcome> {
+        let mut command = self.command();
+        command
+            .args(["-t", &SUITE.as_secs().to_string(), "-e", SLOW, "--"])
+            .arg(release("lab"))
+            .arg("test")
+            .stdout(Stdio::piped());
+        let mut suite = command.spawn().context("cannot start xtask/guest/run")?;
+        let mut failed = Vec::new();
+        if let Some(said) = suite.stdout.take() {
+            for line in BufReader::new(said).lines() {
+                let line = line.context("the suite's output")?;
+                failed.extend(line.strip_prefix("failed: ").map(str::to_owned));
+                eprintln!("{line}");
+            }
+        }
+        let status = suite.wait().context("the guest")?;
+        Ok(match (status.success(), failed.is_empty()) {
+            (true, _) => Outcome::Passed,
+            (false, false) => Outcome::Failed(failed.join(", ")),
+            (false, true) => {
+                Outcome::Failed(format!("the suite did not come to its end ({status})"))
+            }
+        })
+    }
+}
