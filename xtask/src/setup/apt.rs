@@ -107,8 +107,22 @@ impl Apt {
             let copy = sources.join(entry.file_name());
             fs::copy(entry.path(), &copy).with_context(|| copy.display().to_string())?;
         }
+        // The security archive lies beside the main one, wherever this machine has that from.
+        let output = self
+            .command("apt-get")
+            .args(["indextargets", "--format", "$(SITE)"])
+            .output()
+            .context("cannot start apt-get")?;
+        let sites = String::from_utf8_lossy(&output.stdout);
+        let Some(site) = sites
+            .lines()
+            .map(|site| site.trim_end_matches('/'))
+            .find(|site| site.ends_with("/debian"))
+        else {
+            bail!("apt has no source of Debian's main archive");
+        };
         let line = format!(
-            "deb http://deb.debian.org/debian-security {}-security main\n",
+            "deb {site}-security {}-security main\n",
             codename(&fs::read_to_string("/etc/os-release").unwrap_or_default())
         );
         fs::write(sources.join("bpvs-security.list"), line).with_context(shown)?;
