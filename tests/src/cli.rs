@@ -154,14 +154,14 @@ fn run(command: Command) -> Result<ExitCode> {
             println!("{}", client::get_here(address, &format!("/{path}"))?);
         }
         Command::Udp { target, text } => println!("{}", client::ask_udp_here(target, &text)?),
-        Command::Ping { target } => match icmp::ping_here(target, client::PATIENCE)? {
+        Command::Ping { target } => match icmp::ping_here(target, client::patience())? {
             Some(took) => println!(
                 "answer from {target} after {:.2} ms",
                 took.as_secs_f64() * 1000.0
             ),
             None => bail!(
                 "no answer from {target} within {} s",
-                client::PATIENCE.as_secs()
+                client::patience().as_secs()
             ),
         },
     }

@@ -10,9 +10,13 @@ use anyhow::{Context, Result, bail};
 
 use crate::host::Host;
 use crate::pattern;
+use crate::slow::patient;
 
 /// How long one request may take.
-pub const PATIENCE: Duration = Duration::from_secs(3);
+#[must_use]
+pub fn patience() -> Duration {
+    patient(Duration::from_secs(3))
+}
 
 /// GET over a new connection from `host`: the body, without its last line end.
 pub fn get(host: &Host, to: SocketAddrV4, path: &str) -> Result<String> {
@@ -85,7 +89,7 @@ pub fn ask_udp_here(to: SocketAddrV4, text: &str) -> Result<String> {
 }
 
 fn exchange_udp(socket: &UdpSocket, to: SocketAddrV4, text: &str) -> Result<String> {
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(patience()))?;
     socket.connect(to)?;
     socket.send(text.as_bytes())?;
     let mut answer = vec![0; 65_536];
@@ -156,14 +160,14 @@ pub fn upload(host: &Host, to: SocketAddrV4, length: u64) -> Result<()> {
 
 /// How a connect from `host` ends; `Ok` is a connection that was made.
 pub fn connect_result(host: &Host, to: SocketAddrV4) -> Result<io::Result<()>> {
-    host.run(|| TcpStream::connect_timeout(&SocketAddr::V4(to), PATIENCE).map(drop))
+    host.run(|| TcpStream::connect_timeout(&SocketAddr::V4(to), patience()).map(drop))
 }
 
 fn connect(to: SocketAddrV4) -> Result<TcpStream> {
     let stream =
-        TcpStream::connect_timeout(&SocketAddr::V4(to), PATIENCE).context("cannot connect")?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+        TcpStream::connect_timeout(&SocketAddr::V4(to), patience()).context("cannot connect")?;
+    stream.set_read_timeout(Some(patience()))?;
+    stream.set_write_timeout(Some(patience()))?;
     Ok(stream)
 }
 

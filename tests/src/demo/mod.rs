@@ -151,7 +151,7 @@ fn ping_and_udp(out: &Transcript, cluster: &Cluster) -> Result<()> {
     let host = &cluster.nodes.nodes[0].client;
     out.prompt("client", format_args!("lab ping {SERVICE}"));
     let took = host
-        .run(|| crate::icmp::ping_here(SERVICE, client::PATIENCE))??
+        .run(|| crate::icmp::ping_here(SERVICE, client::patience()))??
         .context("no answer to a ping")?;
     out.answer(&format!(
         "answer from {SERVICE} after {:.2} ms",
@@ -254,7 +254,7 @@ fn kept(out: &Transcript, cluster: &Cluster, bpvs: &Path) {
 /// Fetches a page with curl where that is installed, else with the lab's own client; shows both
 /// command and answer.
 fn fetch(out: &Transcript, name: &str, host: &Host, target: &str) -> Result<String> {
-    let seconds = client::PATIENCE.as_secs().to_string();
+    let seconds = client::patience().as_secs().to_string();
     let said = match host
         .command("curl")
         .args(["-sS", "--max-time", &seconds, &format!("http://{target}")])

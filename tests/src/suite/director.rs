@@ -322,7 +322,7 @@ fn same_port_to_both(one: std::net::SocketAddrV4, other: std::net::SocketAddrV4)
             socket.set_reuseaddr(true)?;
             socket.bind("10.0.0.2:34567".parse()?)?;
             streams.push(
-                tokio::time::timeout(client::PATIENCE, socket.connect(to.into()))
+                tokio::time::timeout(client::patience(), socket.connect(to.into()))
                     .await??
                     .into_std()?,
             );
@@ -331,7 +331,7 @@ fn same_port_to_both(one: std::net::SocketAddrV4, other: std::net::SocketAddrV4)
     })?;
     for (number, mut stream) in streams.into_iter().enumerate() {
         stream.set_nonblocking(false)?;
-        stream.set_read_timeout(Some(client::PATIENCE))?;
+        stream.set_read_timeout(Some(client::patience()))?;
         writeln!(stream, "line {number}")?;
         let mut answer = String::new();
         BufReader::new(stream).read_line(&mut answer)?;

@@ -94,7 +94,7 @@ fn answer(context: &Context) -> Result<()> {
         &client::turns(&setup.net.client, at(WEB), 2)?,
         &["rs2", "rs1"],
     )?;
-    let took = ping(&setup.net.client, SERVICE, client::PATIENCE)?;
+    let took = ping(&setup.net.client, SERVICE, client::patience())?;
     ensure!(took.is_some(), "the service address does not answer a ping");
     let other = ping(
         &setup.net.client,
@@ -130,7 +130,7 @@ fn no_answer(context: &Context) -> Result<()> {
 fn owned_address(context: &Context) -> Result<()> {
     let setup = Setup::usual(context, 1)?;
     for address in [SERVICE, DIRECTOR] {
-        let took = ping(&setup.net.client, address, client::PATIENCE)?;
+        let took = ping(&setup.net.client, address, client::patience())?;
         ensure!(took.is_some(), "{address} does not answer a ping");
     }
     Ok(())
@@ -146,7 +146,7 @@ fn ttl(context: &Context) -> Result<()> {
         Ok(socket.local_addr()?.port())
     })??;
     let message = listener
-        .next(client::PATIENCE, |message| message.kind == 11)?
+        .next(client::patience(), |message| message.kind == 11)?
         .context("no time exceeded for a TTL of 1")?;
     ensure!(
         message.from == DIRECTOR || message.from == SERVICE,
@@ -158,7 +158,7 @@ fn ttl(context: &Context) -> Result<()> {
     setup.net.client.run(|| -> Result<()> {
         let socket = UdpSocket::bind((CLIENT, 0))?;
         socket.set_ttl(2)?;
-        socket.set_read_timeout(Some(client::PATIENCE))?;
+        socket.set_read_timeout(Some(client::patience()))?;
         socket.send_to(b"longer life", at(UDP))?;
         socket
             .recv(&mut [0; 64])
@@ -189,7 +189,7 @@ fn from_server(context: &Context) -> Result<()> {
         &Err(ErrorKind::ConnectionRefused),
     )?;
     let message = listener
-        .next(client::PATIENCE, |message| message.kind == 3)?
+        .next(client::patience(), |message| message.kind == 3)?
         .context("no port unreachable")?;
     same("who says so", &message.from, &SERVICE)?;
     ensure_about(&message, at(UDP), None)

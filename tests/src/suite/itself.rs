@@ -111,7 +111,7 @@ fn director(context: &Context) -> Result<()> {
         "the server sees {seen}"
     );
     ensure!(
-        ping(&net.client, server_address(2), client::PATIENCE)?.is_some(),
+        ping(&net.client, server_address(2), client::patience())?.is_some(),
         "no ping"
     );
     let nobody = Load::new(Kind::Short, at("10.0.1.11:8001"))
@@ -159,7 +159,7 @@ fn two_nodes(context: &Context) -> Result<()> {
             client::ask_udp(&node.balancer, at(&format!("10.0.1.{last}:9000")), "hello")?;
         }
         ensure!(
-            ping(&nodes.outside, node.address, client::PATIENCE)?.is_some(),
+            ping(&nodes.outside, node.address, client::patience())?.is_some(),
             "no ping from outside"
         );
         let nobody = ping(
@@ -200,7 +200,7 @@ fn mtu(context: &Context) -> Result<()> {
     net.director.ip("link set br0 mtu 1300")?;
     client::upload(&net.client, at("10.0.1.11:8000"), 4 << 20)?;
     let needed = listener
-        .next(client::PATIENCE, |message| message.mtu().is_some())?
+        .next(client::patience(), |message| message.mtu().is_some())?
         .context("no \"fragmentation needed\"")?;
     same("the MTU in it", &needed.mtu(), &Some(1300))?;
     same(
@@ -263,12 +263,13 @@ fn drain(context: &Context) -> Result<()> {
             ..Options::default()
         },
     )?;
+    let half = patient(Duration::from_millis(10));
     let keep = Load::new(Kind::KeepAlive { requests: 0 }, at("10.0.1.11:8000"))
-        .path("/slow?ms=20")
+        .path(&format!("/slow?ms={}", 2 * half.as_millis()))
         .clients(10)
         .count(10);
     let keep = keep.start(&net.client)?;
-    std::thread::sleep(Duration::from_millis(10));
+    std::thread::sleep(half);
     // Each client has one request under way; all are answered, and each answer ends its connection.
     net.tasks[0].drain(Duration::from_secs(3))?;
     keep.wait()?.all_answered()

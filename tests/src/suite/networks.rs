@@ -201,7 +201,7 @@ fn service_address(context: &Context) -> Result<()> {
             "the task sees another client: {seen}"
         );
         ensure!(
-            ping(&node.client, SERVICE, client::PATIENCE)?.is_some(),
+            ping(&node.client, SERVICE, client::patience())?.is_some(),
             "{SERVICE} does not answer a ping"
         );
     }

@@ -10,6 +10,7 @@ use super::{Case, Context, case, long_case};
 use crate::client;
 use crate::host::Host;
 use crate::load::{Kind, Load, Running};
+use crate::slow::patient;
 use crate::topology::at;
 use crate::topology::director::{Director, Options};
 
@@ -358,7 +359,7 @@ fn changed_while_dead(context: &Context) -> Result<()> {
     // What the daemon knew about the server's link no longer holds; the kernel's own knowledge has
     // to do.
     // First the daemon's lease on the old Ethernet address has to run out.
-    let deadline = Instant::now() + Duration::from_secs(15);
+    let deadline = Instant::now() + patient(Duration::from_secs(15));
     while let Err(error) = client::turns(&setup.net.client, at(WEB), 4) {
         ensure!(Instant::now() < deadline, "without the daemon: {error:#}");
     }
@@ -379,7 +380,7 @@ fn two_daemons(context: &Context) -> Result<()> {
         .arg(setup.daemon.bpf_folder().join("bpvs"))
         .stderr(std::process::Stdio::null());
     let (mut second, process) = setup.lab.start(&mut second)?;
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + patient(Duration::from_secs(5));
     let status = loop {
         match second.try_wait()? {
             None if Instant::now() > deadline => {

@@ -188,8 +188,8 @@ fn crossing_ends(context: &Context) -> Result<()> {
     setup.net.client.run(|| -> Result<()> {
         for number in 0..200 {
             let mut stream =
-                TcpStream::connect_timeout(&SocketAddr::V4(at(WEB)), client::PATIENCE)?;
-            stream.set_read_timeout(Some(client::PATIENCE))?;
+                TcpStream::connect_timeout(&SocketAddr::V4(at(WEB)), client::patience())?;
+            stream.set_read_timeout(Some(client::patience()))?;
             stream.write_all(b"GET / HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n")?;
             // The server ends the connection after its answer; this end comes while that is under
             // way.
