@@ -18,7 +18,7 @@ use crate::{
     icmp::error::Refusal,
     link::{self, Content, L3},
     packet::Packet,
-    rewrite,
+    rewrite, schedule,
     tables::{Tables, Traffic},
     transport::{self, Segment},
     verdict::{Action, Reason, Step, Verdict},
@@ -55,6 +55,8 @@ pub trait Parts {
     fn follow(&mut self) -> u64;
     /// [`classify`].
     fn classify(&mut self) -> u64;
+    /// [`schedule`].
+    fn schedule(&mut self) -> u64;
     /// [`create`].
     fn create(&mut self) -> u64;
     /// [`Family::control`].
@@ -76,7 +78,10 @@ pub fn network<X: Parts>(parts: &mut X) -> Verdict {
             let mut choices = 0;
             word = AGAIN;
             while word == AGAIN && choices < CHOICES {
-                word = parts.create();
+                word = parts.schedule();
+                if word == CHOSEN {
+                    word = parts.create();
+                }
                 choices += 1;
             }
             if word == MADE {
@@ -126,6 +131,10 @@ impl<F: Family, P: Packet, T: Tables<F::Address>> Parts for Direct<'_, F, P, T> 
         classify::<F, P, T>(self.packet, self.tables)
     }
 
+    fn schedule(&mut self) -> u64 {
+        schedule(self.tables)
+    }
+
     fn create(&mut self) -> u64 {
         create(self.tables)
     }
@@ -165,6 +174,8 @@ pub const OPEN: u64 = u64::MAX - 2;
 pub const MADE: u64 = u64::MAX - 3;
 /// What [`create`] gives when another processor chose a real server meanwhile, so that the choice must be made again.
 pub const AGAIN: u64 = u64::MAX - 4;
+/// What [`schedule`] gives when a real server is chosen.
+pub const CHOSEN: u64 = u64::MAX - 5;
 /// How often it is made again.
 const CHOICES: u32 = 4;
 
@@ -305,6 +316,21 @@ fn service<F: Family, P: Packet, T: Tables<F::Address>>(packet: &P, tables: &T) 
     } else {
         Verdict::pass(Reason::NoService)
     })
+}
+
+/// Chooses the real server for the connection that was noted. Gives [`CHOSEN`], [`AGAIN`] or a [`Verdict::word`].
+#[inline(always)]
+pub fn schedule<A: Address, T: Tables<A>>(tables: &T) -> u64 {
+    let Some(scratch) = tables.scratch() else {
+        return Verdict::drop(Reason::Busy).word();
+    };
+    if let Some(service) = tables.service(scratch.service.load())
+        && schedule::choose(tables, service, scratch)
+    {
+        CHOSEN
+    } else {
+        Verdict::refuse(Reason::NoServer, 0, false).word()
+    }
 }
 
 /// Makes the connection that was noted. Gives [`MADE`], [`AGAIN`] or a [`Verdict::word`].

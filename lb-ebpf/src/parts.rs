@@ -37,6 +37,11 @@ impl pipeline::Parts for Functions {
     }
 
     #[inline(always)]
+    fn schedule(&mut self) -> u64 {
+        bpvs_schedule()
+    }
+
+    #[inline(always)]
     fn create(&mut self) -> u64 {
         bpvs_create()
     }
@@ -81,6 +86,12 @@ extern "C" fn bpvs_follow(context: *mut __sk_buff, egress: u32) -> u64 {
 extern "C" fn bpvs_classify(context: *mut __sk_buff, egress: u32) -> u64 {
     let context = packet(context, egress);
     pipeline::classify::<Ipv4, _, _>(&mut Skb::new(&context, egress != 0), &Maps)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn bpvs_schedule() -> u64 {
+    pipeline::schedule(&Maps)
 }
 
 #[unsafe(no_mangle)]

@@ -3,10 +3,10 @@
 use super::{claim, find, ring, state};
 use crate::{
     abi::{
-        Address, Be16, Conn, ConnKey, HOP_FORWARD, HOP_LOCAL, HOP_ON_LINK, Hop, REPLY, SOURCE_NAT,
-        Service, Shared, Tick, Tuple, Word,
+        Address, Be16, Conn, ConnKey, Cursor, HOP_FORWARD, HOP_LOCAL, HOP_ON_LINK, Hop, REPLY,
+        SOURCE_NAT, Service, Shared, TemplateKey, Tick, Tuple, Word,
     },
-    schedule,
+    schedule::{self, Pick},
     tables::{InsertError, Ring, Tables, Traffic, Turn},
     transport,
 };
@@ -52,6 +52,20 @@ pub struct Scratch<A> {
     pub service: Shared<u32>,
     /// Bytes of the packet that opens the connection.
     pub bytes: Shared<u32>,
+    /// The real server that was chosen.
+    pub server: Shared<u32>,
+    /// The cursor's word on which the choice rests.
+    pub before: Shared<u64>,
+    /// The cursor's word once the connection is made.
+    pub after: Shared<u64>,
+    /// Key of the persistence template.
+    pub template_key: Shared<TemplateKey<A>>,
+    /// The template that the choice was found in: 0 for none, and one is made if the service is persistent.
+    pub template: Shared<u32>,
+    /// The forwarding method of the connection.
+    pub method: Shared<u8>,
+    /// Zero.
+    pub pad: [u8; 3],
 }
 
 /// Notes which connection [`create`] is to make.
@@ -71,7 +85,7 @@ pub fn note<A: Address, T: Tables<A>>(
     true
 }
 
-/// Makes the connection that was noted: to a real server of the scheduler's choice, and then moves the cursor.
+/// Makes the connection that was noted, to the real server that was chosen, and then moves the cursor.
 #[inline(always)]
 pub fn create<A: Address, T: Tables<A>>(tables: &T) -> Outcome {
     let Some(scratch) = tables.scratch() else {
@@ -80,17 +94,20 @@ pub fn create<A: Address, T: Tables<A>>(tables: &T) -> Outcome {
     let Some(service) = tables.service(scratch.service.load()) else {
         return Outcome::NoServer;
     };
-    let Some(pick) = schedule::pick(tables, service) else {
-        return Outcome::NoServer;
-    };
-    let outcome = insert(tables, scratch, service, pick.server);
+    let server = scratch.server.load();
+    let outcome = insert(tables, scratch, service, server);
     if outcome != Outcome::Made {
         return outcome;
     }
+    let pick = Pick {
+        server,
+        before: Cursor::from_word(scratch.before.load()),
+        after: Cursor::from_word(scratch.after.load()),
+    };
     if !schedule::commit(tables, service, &pick) && take_back(tables, scratch) {
         return Outcome::Contended;
     }
-    tables.count_server(pick.server, Traffic::Connection, scratch.bytes.load());
+    tables.count_server(server, Traffic::Connection, scratch.bytes.load());
     Outcome::Made
 }
 

@@ -133,6 +133,7 @@ impl Rules {
             timeouts: [0; 16],
             seconds: [timeouts.tcp, timeouts.tcp_fin, timeouts.udp].map(words::seconds),
             flags: 0,
+            drop_rate: 0,
             shape_count: self.shapes.len() as u32,
             shapes: [Shape::default(); SHAPES],
         };

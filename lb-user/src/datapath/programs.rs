@@ -35,6 +35,7 @@ fn load(
         .override_global("SCOPE", &scope, true)
         .override_global("HALF_OPEN_SLOTS", &rings.half_open, true)
         .override_global("ASSURED_SLOTS", &rings.assured, true)
+        .override_global("TEMPLATE_SLOTS", &rings.templates, true)
         .override_global(aya_log::LEVEL, &level, true);
     loader.load(OBJECT).map_err(ebpf("load the programs"))
 }

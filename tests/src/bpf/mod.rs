@@ -35,7 +35,11 @@ pub fn load(capacity: Capacity) -> Result<Ebpf> {
         ("INTERFACES", 64),
         ("CONNS", entries),
         ("RING", capacity.half_open + capacity.assured),
-        ("TICKETS", 2),
+        ("TICKETS", 3),
+        ("BUCKETS", u32::try_from(capacity.buckets)?),
+        ("LOCALITIES", 64),
+        ("TEMPLATES", capacity.templates),
+        ("TEMPLATE_KEYS", capacity.templates),
         ("FRAGMENTS", 1024),
         ("REASONS", (SCOPE + 1) * Reason::ALL.len() as u32),
         ("SWEEP", 64),
@@ -46,6 +50,7 @@ pub fn load(capacity: Capacity) -> Result<Ebpf> {
         .override_global("SCOPE", &SCOPE, true)
         .override_global("HALF_OPEN_SLOTS", &capacity.half_open, true)
         .override_global("ASSURED_SLOTS", &capacity.assured, true)
+        .override_global("TEMPLATE_SLOTS", &capacity.templates, true)
         .override_global("AYA_LOG_LEVEL", &0_u8, true);
     loader
         .load(lb_user::datapath::object())
