@@ -361,8 +361,8 @@ async fn settings_by_their_names() {
         serde_json::from_str(&daemon.bpvs("settings --json").await.unwrap()).unwrap();
     assert_eq!(json.len(), all.lines().count());
     assert_eq!(
-        daemon.fails("settings get sloppy").await,
-        "error: there is no setting `sloppy`\nhint: `bpvs settings` shows them all\n"
+        daemon.fails("settings get banana").await,
+        "error: there is no setting `banana`\nhint: `bpvs settings` shows them all\n"
     );
 }
 

@@ -66,10 +66,19 @@ impl Engine {
     /// One operation, in the datapath and in the table beside it.
     fn operate(&mut self, id: ScopeId, op: &Op) -> Result<(), DatapathError> {
         self.datapath.apply(id, op)?;
-        match self.scopes.get_mut(&id) {
-            Some(scope) => Ok(op.apply_to(&mut scope.table)?),
-            None => Err(DatapathError::NoSuchScope(id)),
+        let Some(scope) = self.scopes.get_mut(&id) else {
+            return Err(DatapathError::NoSuchScope(id));
+        };
+        op.apply_to(&mut scope.table)?;
+        match op {
+            Op::AddService(service) => {
+                self.born += 1;
+                scope.births.insert(service.key, self.born);
+            }
+            Op::RemoveService(key) => drop(scope.births.remove(key)),
+            _ => {}
         }
+        Ok(())
     }
 
     /// Takes the change off the journal. When it was made, its claims and mark rules hold from now on.

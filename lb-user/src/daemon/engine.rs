@@ -1,6 +1,6 @@
 //! The single writer: it owns the datapath, the journal and the scopes, and takes one message after the other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use super::{Failure, FailureKind, Reply, Request, fault};
 use crate::api::wire;
 use crate::control::{Claims, Command, Patch, support};
 use crate::datapath::{Datapath, DatapathError};
-use crate::model::{ScopeId, Table};
+use crate::model::{ScopeId, ServiceKey, Table};
 use crate::net::{HopId, HopKey, NetNs, Network};
 
 /// How many entries one sweep looks at: all of a million within some seconds, and never long at once.
@@ -61,6 +61,8 @@ pub(super) struct Scope {
     pub(super) netns: NetNs,
     /// What the datapath serves: read from it when the scope was opened, and kept beside it since.
     pub(super) table: Table,
+    /// When its services were added, as numbers: the higher the newer. A restart counts them anew, in the order of keys.
+    pub(super) births: HashMap<ServiceKey, u64>,
     /// The interfaces to which the programs are attached, with their names.
     pub(super) attached: BTreeMap<u32, String>,
     /// Interfaces that an earlier daemon attached to: those that are not wanted are yet to be detached.
@@ -86,6 +88,8 @@ pub struct Engine {
     pub(super) started: Instant,
     remove_all: Option<RemoveAll>,
     ticks: u64,
+    /// How many services were added.
+    pub(super) born: u64,
     /// When rates were last computed.
     estimated: Instant,
 }
@@ -140,6 +144,7 @@ impl Engine {
             started: Instant::now(),
             remove_all: Some(remove_all),
             ticks: 0,
+            born: 0,
             estimated: Instant::now(),
         };
         engine.recover()?;
@@ -301,8 +306,12 @@ impl Engine {
             .open_scope(id, netns.as_fd(), &own.marks, &own.settings)?;
         let table = self.datapath.table(id)?;
         let inherited = self.datapath.attached(id)?;
+        let keys = table.services().map(|service| service.key);
+        let births = keys.zip(self.born + 1..).collect();
+        self.born += table.services().len() as u64;
         let scope = Scope {
             netns,
+            births,
             table,
             attached: BTreeMap::new(),
             inherited,

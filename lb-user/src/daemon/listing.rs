@@ -85,7 +85,9 @@ impl Engine {
             } else {
                 "command"
             };
-            wire::ListedService::new(service, source, counted.get(&service.key).copied())
+            let order = self.scopes[&id].births.get(&service.key).copied();
+            let counted = counted.get(&service.key).copied();
+            wire::ListedService::new(service, source, order.unwrap_or(0), counted)
         });
         listed.collect()
     }

@@ -120,6 +120,35 @@ fn a_flush_is_one_change() {
     engine.handle(flush()).unwrap();
 }
 
+#[test]
+fn services_know_their_order() {
+    let (dir, datapath) = (TempDir::new(), FakeDatapath::new());
+    let mut engine = start(datapath.clone(), dir.path()).unwrap();
+    for port in [82, 80, 81] {
+        let key = format!("tcp:10.0.0.1:{port}").parse().unwrap();
+        let command = Command::AddService(Service::new(key, "rr".parse().unwrap()));
+        let netns = netns();
+        engine.handle(Request::Command { netns, command }).unwrap();
+    }
+    let newest_first = |engine: &mut Engine| {
+        let Ok(Reply::Listing(listing)) = engine.handle(Request::Listing { netns: netns() }) else {
+            panic!()
+        };
+        let mut services = listing.services;
+        services.sort_by_key(|service| std::cmp::Reverse(service.order));
+        services
+            .into_iter()
+            .map(|service| service.address)
+            .collect::<Vec<_>>()
+    };
+    let addresses = |ports: [u16; 3]| ports.map(|port| format!("tcp:10.0.0.1:{port}"));
+    assert_eq!(newest_first(&mut engine), addresses([81, 80, 82]));
+    drop(engine);
+    datapath.restart();
+    let mut engine = start(datapath, dir.path()).unwrap();
+    assert_eq!(newest_first(&mut engine), addresses([82, 81, 80]));
+}
+
 #[tokio::test]
 async fn what_is_left_to_do_waits_for_nobody_and_holds_up_nobody() {
     let (dir, datapath) = (TempDir::new(), FakeDatapath::new());

@@ -47,6 +47,9 @@ pub struct ListedService {
     pub timeouts: Timeouts,
     /// Where it comes from: `command` or `file`.
     pub source: String,
+    /// The higher, the later it was added; a daemon that is started again counts anew, in the order of the addresses.
+    #[serde(default)]
+    pub order: u64,
     /// Its counters since they were zeroed.
     pub counters: Counters,
     /// What it counts a second.
@@ -240,6 +243,7 @@ impl ListedService {
     pub fn new(
         service: &model::Service,
         source: &str,
+        order: u64,
         counted: Option<&datapath::ServiceCounters>,
     ) -> Self {
         let wire = Service::from(service);
@@ -277,6 +281,7 @@ impl ListedService {
             answer: wire.answer,
             timeouts: wire.timeouts,
             source: source.to_owned(),
+            order,
             counters: counted
                 .map(|there| there.counters.into())
                 .unwrap_or_default(),
