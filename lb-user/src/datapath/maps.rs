@@ -105,6 +105,7 @@ pub(super) fn sizes(options: &Options) -> BTreeMap<&'static str, u32> {
         ("CONNS", rings.entries()),
         ("RING", rings.slots()),
         ("TICKETS", 3),
+        ("DRAWN", SCOPES),
         ("BUCKETS", BUCKETS),
         ("LOCALITIES", LOCALITIES),
         ("TEMPLATES", TEMPLATES),
