@@ -30,10 +30,6 @@ const MARKS: u32 = 65_536;
 const FRAGMENTS: u32 = 8192;
 /// Destinations that lblc and lblcr remember, of all services together.
 const LOCALITIES: u32 = 8192;
-/// Buckets of the tables of dh, sh (256 each) and mh (4093 each), of all services together.
-const BUCKETS: u32 = 131_072;
-/// Persistence templates of all services together: a power of two.
-const TEMPLATES: u32 = 65_536;
 
 /// A value of the ABI as aya moves it.
 #[repr(transparent)]
@@ -58,13 +54,13 @@ pub(super) struct Rings {
 }
 
 impl Rings {
-    /// For so many answered connections.
-    pub(super) fn for_connections(connections: u32) -> Self {
-        let assured = connections.clamp(1024, 1 << 27).next_power_of_two();
+    /// For so many answered connections, and so many templates.
+    pub(super) fn new(options: &Options) -> Self {
+        let assured = options.connections.clamp(1024, 1 << 27).next_power_of_two();
         Self {
             half_open: (assured / 4).min(65_536),
             assured,
-            templates: TEMPLATES,
+            templates: options.templates.clamp(16, 1 << 24).next_power_of_two(),
         }
     }
 
@@ -90,7 +86,7 @@ impl Rings {
 
 /// The names of the maps with their sizes, for a datapath that is made anew.
 pub(super) fn sizes(options: &Options) -> BTreeMap<&'static str, u32> {
-    let rings = Rings::for_connections(options.connections);
+    let rings = Rings::new(options);
     BTreeMap::from([
         ("SCOPES", SCOPES),
         ("SERVICE_KEYS", options.services),
@@ -106,10 +102,10 @@ pub(super) fn sizes(options: &Options) -> BTreeMap<&'static str, u32> {
         ("RING", rings.slots()),
         ("TICKETS", 3),
         ("DRAWN", SCOPES),
-        ("BUCKETS", BUCKETS),
+        ("BUCKETS", options.buckets),
         ("LOCALITIES", LOCALITIES),
-        ("TEMPLATES", TEMPLATES),
-        ("TEMPLATE_KEYS", TEMPLATES),
+        ("TEMPLATES", rings.templates),
+        ("TEMPLATE_KEYS", rings.templates),
         ("FRAGMENTS", FRAGMENTS),
         ("REASONS", SCOPES * Reason::ALL.len() as u32),
         ("ERROR_BUDGET", 1),
@@ -148,6 +144,8 @@ pub(super) struct Maps {
     pub(super) services: Mapped<Service>,
     pub(super) servers: Mapped<Server>,
     pub(super) server_stats: PerCpuArray<MapData, Plain<ServerStats>>,
+    /// The same, for reading many at once.
+    pub(super) server_stats_data: MapData,
     pub(super) marks: Hash<MarkKey<V4>, MarkValue>,
     pub(super) answers: Hash<AnswerKey<V4>, u32>,
     pub(super) routes: LpmTrie<MapData, Plain<RouteKey<V4>>, Plain<u32>>,
@@ -211,6 +209,7 @@ impl Maps {
             services,
             servers,
             server_stats: typed!(PerCpuArray, "SERVER_STATS", u32, ServerStats),
+            server_stats_data: open("SERVER_STATS", size_of::<u32>(), size_of::<ServerStats>())?,
             marks: typed!(HashMap, "MARKS", MarkKey<V4>, MarkValue),
             answers: typed!(HashMap, "ANSWERS", AnswerKey<V4>, u32),
             routes: typed!(LpmTrie, "ROUTES", (u32, RouteKey<V4>), u32),
