@@ -76,7 +76,11 @@ impl Requests {
                     Kind::Error(kind, code, _) => {
                         let from = packet.by.unwrap_or(*source.ip());
                         let body = error(packet, kind, code, quoted.clone());
-                        finished(packet, id, Ip::new(from.octets(), quoted_source(quoted)?, body))
+                        finished(
+                            packet,
+                            id,
+                            Ip::new(from.octets(), quoted_source(quoted)?, body),
+                        )
                     }
                     _ => outbound(packet, source, endpoint(quoted, 12, 0)?, id),
                 };
@@ -115,7 +119,11 @@ fn request(packet: &Packet, id: u16) -> Ip {
             let about = outbound(&about, service, client, 0x4242);
             let body = error(packet, kind, code, about.bytes());
             let from = packet.by.unwrap_or(*client.ip());
-            finished(packet, id, Ip::new(from.octets(), service.ip().octets(), body))
+            finished(
+                packet,
+                id,
+                Ip::new(from.octets(), service.ip().octets(), body),
+            )
         }
         _ => outbound(packet, client, service, id),
     }
@@ -160,7 +168,11 @@ fn outbound(packet: &Packet, from: SocketAddrV4, to: SocketAddrV4, id: u16) -> I
             sum,
         }),
     };
-    finished(packet, id, Ip::new(from.ip().octets(), to.ip().octets(), body))
+    finished(
+        packet,
+        id,
+        Ip::new(from.ip().octets(), to.ip().octets(), body),
+    )
 }
 
 fn error(packet: &Packet, kind: u8, code: u8, about: Vec<u8>) -> Body {

@@ -149,7 +149,9 @@ impl Maker {
     }
 
     fn add_service(&mut self) {
-        let protocol = *self.random.one(&[Protocol::Tcp, Protocol::Tcp, Protocol::Udp]);
+        let protocol = *self
+            .random
+            .one(&[Protocol::Tcp, Protocol::Tcp, Protocol::Udp]);
         let number = 1 + self.random.below(3);
         let port = *self.random.one(&[80, 81]);
         let address = SocketAddrV4::new(Ipv4Addr::new(10, 9, 0, number as u8), port);
@@ -159,7 +161,11 @@ impl Maker {
             self.steps.push(Step::Mark(protocol, address, mark));
             vec!["-f".to_owned(), mark.to_string()]
         } else {
-            let option = if protocol == Protocol::Tcp { "-t" } else { "-u" };
+            let option = if protocol == Protocol::Tcp {
+                "-t"
+            } else {
+                "-u"
+            };
             vec![option.to_owned(), format!("v{number}:{port}")]
         };
         let mut words = vec!["-A".to_owned()];
@@ -262,7 +268,9 @@ impl Maker {
 
     fn delete_server(&mut self) {
         if let Some((key, server, index)) = self.server() {
-            self.services[index].servers.retain(|other| *other != server);
+            self.services[index]
+                .servers
+                .retain(|other| *other != server);
             let mut words = vec!["-d".to_owned()];
             words.extend(key);
             words.extend(["-r".to_owned(), server]);
@@ -310,7 +318,11 @@ impl Maker {
         } = self.services[index].clone();
         let number = 1 + self.random.below(12);
         // Two networks of clients, for netmasks.
-        let number = if self.random.one_in(3) { 300 + number } else { number };
+        let number = if self.random.one_in(3) {
+            300 + number
+        } else {
+            number
+        };
         let port = 1000 + self.random.below(4) as u16;
         let Some(client) = names::address(&format!("c{number}")) else {
             return;
@@ -378,7 +390,9 @@ impl Maker {
             return;
         };
         let client = SocketAddrV4::new(client, 2000);
-        let kind = *self.random.one(&[Kind::Tcp(16), Kind::Tcp(4), Kind::Tcp(18), Kind::Udp]);
+        let kind = *self
+            .random
+            .one(&[Kind::Tcp(16), Kind::Tcp(4), Kind::Tcp(18), Kind::Udp]);
         if self.random.one_in(2) {
             let server = SocketAddrV4::new(Ipv4Addr::new(10, 1, 0, 11), 80);
             let packet = Packet::new(client, Way::Server, server, kind);
@@ -387,7 +401,11 @@ impl Maker {
             let address = Ipv4Addr::new(10, 9, 0, 1 + self.random.below(3) as u8);
             let port = *self.random.one(&[80, 81, 82]);
             let service = SocketAddrV4::new(address, port);
-            let kind = if self.random.one_in(6) { Kind::Echo } else { kind };
+            let kind = if self.random.one_in(6) {
+                Kind::Echo
+            } else {
+                kind
+            };
             let packet = Packet::new(client, Way::Request, service, kind);
             self.steps.push(Step::Packet(packet));
         }
@@ -448,8 +466,15 @@ mod tests {
         for seed in 0..50 {
             let script = profile.script(seed, 200);
             assert_eq!(script.steps, profile.script(seed, 200).steps);
-            let text: String = script.steps.iter().map(|step| format!("{step}\n")).collect();
-            assert_eq!(parse(&text).map_err(|error| format!("{error:#}"))?, script.steps);
+            let text: String = script
+                .steps
+                .iter()
+                .map(|step| format!("{step}\n"))
+                .collect();
+            assert_eq!(
+                parse(&text).map_err(|error| format!("{error:#}"))?,
+                script.steps
+            );
         }
         let (one, two) = (profile.script(1, 50), profile.script(2, 50));
         assert_ne!(one.steps, two.steps);

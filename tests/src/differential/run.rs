@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::names::abbreviated;
 use super::compare::{Judgement, compare};
+use super::names::abbreviated;
 use super::side::{COUNTERS, Implementation, Outcome, Side};
 use super::step::{Show, Step};
 use crate::lab::Lab;
@@ -59,11 +59,7 @@ impl Bench {
     /// Runs a script on a new network.
     pub fn run(&self, script: &Script) -> Result<Report> {
         let lab = Lab::new()?;
-        let [first, second] = &self.implementations;
-        let mut sides = [
-            Side::build(&lab, "a", first.clone())?,
-            Side::build(&lab, "b", second.clone())?,
-        ];
+        let mut sides = Side::build(&lab, &self.implementations)?;
         let mut report = Report::default();
         for (number, step) in (1..).zip(&script.steps) {
             let id = u16::try_from(number % 60_000)? + 1;
@@ -84,7 +80,7 @@ impl Bench {
 
     fn step(
         &self,
-        sides: &mut [Side; 2],
+        sides: &mut [Side],
         step: &Step,
         (number, id): (usize, u16),
         report: &mut Report,
@@ -98,8 +94,7 @@ impl Bench {
         let names = [sides[0].name(), sides[1].name()];
         report.steps += 1;
         loop {
-            let [a, b] = sides;
-            let outcomes = [a.carry_out(step, id)?, b.carry_out(step, id)?];
+            let outcomes = [sides[0].carry_out(step, id)?, sides[1].carry_out(step, id)?];
             for outcome in &outcomes {
                 if let Outcome::Frames(frames) = outcome {
                     report.frames += frames.len();
@@ -131,7 +126,8 @@ impl Bench {
     /// Runs a script on the first side alone and prints what comes out.
     pub fn show(&self, script: &Script) -> Result<()> {
         let lab = Lab::new()?;
-        let mut side = Side::build(&lab, "a", self.implementations[0].clone())?;
+        let mut sides = Side::build(&lab, &self.implementations[..1])?;
+        let side = &mut sides[0];
         println!("# {}", script.name);
         for (number, step) in (1..).zip(&script.steps) {
             println!("{step}");

@@ -69,15 +69,26 @@ pub struct Side {
     director: Host,
     wire: Wire,
     requests: Requests,
+    /// Whether TC gives marks.
+    marks: bool,
 }
 
 impl Side {
-    /// Builds the side in the lab; `letter` tells its hosts from those of the other side.
-    pub fn build(lab: &Lab, letter: &str, implementation: Implementation) -> Result<Self> {
-        let (director, ends) = (format!("{letter}-director"), format!("{letter}-ends"));
-        let [director, ends] = &lab.hosts(&[&director, &ends])?[..] else {
-            unreachable!("two hosts were asked for")
-        };
+    /// Builds a side for each implementation in the lab.
+    pub fn build(lab: &Lab, implementations: &[Implementation]) -> Result<Vec<Self>> {
+        let names: Vec<String> = ["a", "b"][..implementations.len()]
+            .iter()
+            .flat_map(|letter| ["director", "ends"].map(|host| format!("{letter}-{host}")))
+            .collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        lab.hosts(&names)?
+            .chunks(2)
+            .zip(implementations)
+            .map(|(hosts, implementation)| Self::new(&hosts[0], &hosts[1], implementation))
+            .collect()
+    }
+
+    fn new(director: &Host, ends: &Host, implementation: &Implementation) -> Result<Self> {
         director.run(|| {
             write_sysctl("net.ipv4.ip_forward", "1")?;
             write_sysctl("net.ipv4.conf.all.send_redirects", "0")?;
@@ -87,10 +98,11 @@ impl Side {
         })??;
         wire_up(director, ends)?;
         Ok(Self {
-            implementation,
+            implementation: implementation.clone(),
             director: director.clone(),
             wire: Wire::open(ends)?,
             requests: Requests::default(),
+            marks: false,
         })
     }
 
@@ -165,7 +177,7 @@ impl Side {
     }
 
     fn mark(
-        &self,
+        &mut self,
         protocol: Protocol,
         to: std::net::SocketAddrV4,
         mark: u32,
@@ -179,7 +191,12 @@ impl Side {
                     to.ip(),
                     to.port()
                 );
-                batch("tc", &["-n", self.director.namespace()], &[filter])?;
+                let mut lines = vec![filter];
+                if !self.marks {
+                    lines.insert(0, "qdisc add dev c0 clsact".into());
+                    self.marks = true;
+                }
+                batch("tc", &["-n", self.director.namespace()], &lines)?;
             }
             Implementation::Bpvs(daemon) => {
                 let rule = format!(
@@ -219,7 +236,6 @@ fn said(command: &mut std::process::Command) -> Result<Outcome> {
 fn wire_up(director: &Host, ends: &Host) -> Result<()> {
     let colons = |mac: [u8; 6]| mac.map(|byte| format!("{byte:02x}")).join(":");
     let mut near = Vec::new();
-    let mut far = Vec::new();
     for link in Link::ALL {
         let name = link.interface();
         near.push(format!(
@@ -231,9 +247,6 @@ fn wire_up(director: &Host, ends: &Host) -> Result<()> {
             near.push(format!("link set {name} mtu {SMALL_MTU}"));
         }
         near.push(format!("link set {name} up"));
-        // No reverse ARP, no addresses: only our sockets listen there.
-        far.push(format!("link set {name} arp off"));
-        far.push(format!("link set {name} up"));
     }
     near.push("link set lo up".into());
     for (address, interface) in [
@@ -260,13 +273,7 @@ fn wire_up(director: &Host, ends: &Host) -> Result<()> {
             ));
         }
     }
-    batch("ip", &["-n", director.namespace()], &near)?;
-    batch("ip", &["-n", ends.namespace()], &far)?;
-    batch(
-        "tc",
-        &["-n", director.namespace()],
-        &["qdisc add dev c0 clsact".into()],
-    )
+    batch("ip", &["-n", director.namespace()], &near)
 }
 
 /// How long the kernel's estimator, or a sweep, may take until counters are what they are.

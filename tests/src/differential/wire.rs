@@ -36,7 +36,11 @@ impl Wire {
         let sockets = host.run(|| {
             Link::ALL
                 .into_iter()
-                .map(|link| Ok((link, open_here(link.interface())?)))
+                .map(|link| {
+                    let socket = open_here(link.interface())?;
+                    bring_up(&socket, link.interface())?;
+                    Ok((link, socket))
+                })
                 .collect::<Result<_>>()
         })??;
         Ok(Self {
@@ -177,6 +181,23 @@ fn open_here(interface: &str) -> Result<OwnedFd> {
         return Err(io::Error::last_os_error()).context("cannot bind a packet socket");
     }
     Ok(socket)
+}
+
+/// Brings an interface up that neither asks nor answers by itself.
+fn bring_up(socket: &OwnedFd, interface: &str) -> Result<()> {
+    // SAFETY: a request of zeros is a valid one, without a name.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
+        *to = from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_NOARP) as libc::c_short;
+    // SAFETY: SIOCSIFFLAGS reads a request with a name and flags.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    if result < 0 {
+        return Err(io::Error::last_os_error())
+            .with_context(|| format!("cannot bring {interface} up"));
+    }
+    Ok(())
 }
 
 fn set(socket: &OwnedFd, level: i32, name: i32, value: i32) -> Result<()> {

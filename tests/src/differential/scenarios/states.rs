@@ -76,15 +76,9 @@ fn extended<'a>(sequences: &[Vec<&'a str>], by: &[&'a str]) -> Vec<Vec<&'a str>>
 }
 
 /// Each sequence is a client's; all send their first segment, then all their second one.
-fn script(
-    method: &str,
-    first: &str,
-    sequences: &[Vec<&str>],
-    settings: &str,
-) -> Result<Vec<Step>> {
-    let mut text = format!(
-        "{settings}ipvsadm -A -t v1:80 -s rr\nipvsadm -a -t v1:80 -r s1 {method}\n"
-    );
+fn script(method: &str, first: &str, sequences: &[Vec<&str>], settings: &str) -> Result<Vec<Step>> {
+    let mut text =
+        format!("{settings}ipvsadm -A -t v1:80 -s rr\nipvsadm -a -t v1:80 -r s1 {method}\n");
     let length = sequences.first().map_or(0, Vec::len);
     for place in 0..=length {
         for (sequence, client) in sequences.iter().zip(1..) {
