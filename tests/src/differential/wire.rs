@@ -36,11 +36,7 @@ impl Wire {
         let sockets = host.run(|| {
             Link::ALL
                 .into_iter()
-                .map(|link| {
-                    let socket = open_here(link.interface())?;
-                    bring_up(&socket, link.interface())?;
-                    Ok((link, socket))
-                })
+                .map(|link| Ok((link, open_here(link.interface())?)))
                 .collect::<Result<_>>()
         })??;
         Ok(Self {
@@ -158,6 +154,8 @@ fn open_here(interface: &str) -> Result<OwnedFd> {
     set(&socket, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 1)?;
     // Room for what thousands of frames bring about before they are read.
     set(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 64 << 20)?;
+    // A socket that is bound to an interface that is down says so once more later.
+    bring_up(&socket, interface)?;
     let index = nix::net::if_::if_nametoindex(interface)
         .with_context(|| format!("no interface {interface}"))?;
     let address = libc::sockaddr_ll {
