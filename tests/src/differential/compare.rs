@@ -26,17 +26,23 @@ pub enum Judgement {
     Missing(String),
 }
 
-/// Compares what came of a step.
-pub fn compare(step: &Step, names: [&str; 2], outcomes: [&Outcome; 2]) -> Judgement {
+/// Compares what came of a step; loosely, where real servers are drawn by lot.
+pub fn compare(step: &Step, names: [&str; 2], outcomes: [&Outcome; 2], loosely: bool) -> Judgement {
     let differ = match outcomes {
         [Outcome::Missing(what), _] | [_, Outcome::Missing(what)] => {
             return Judgement::Missing(what.clone());
         }
         [a, b] if a == b => return Judgement::Same,
         [Outcome::Said(a), Outcome::Said(b)] => match step {
-            Step::Show(show) => shown(*show, &a.output, &b.output),
+            Step::Show(Show::Connections) if loosely => None,
+            Step::Show(_) if loosely => figures(&a.output, &b.output, share),
+            Step::Show(Show::Connections) => connections(&a.output, &b.output),
+            Step::Show(Show::Rate) => figures(&a.output, &b.output, rate),
+            Step::Show(_) if a.exact && b.exact => said(a, b),
+            Step::Show(_) => shown(&a.output, &b.output),
             _ => said(a, b),
         },
+        [Outcome::Frames(a), Outcome::Frames(b)] if loosely && a.len() == b.len() => None,
         [Outcome::Frames(a), Outcome::Frames(b)] => {
             if let (true, Some(name)) = (names[0] != names[1], exceptions::frames(step, a, b)) {
                 return Judgement::Excepted(name);
@@ -71,40 +77,49 @@ fn frames(seen: &[Seen]) -> String {
     seen.iter().map(|seen| format!("{seen}\n")).collect()
 }
 
-/// Commands: whether they succeeded.
+/// Commands: what they said and how they ended; where one is not ipvsadm, only whether it succeeded.
 fn said(a: &Said, b: &Said) -> Option<[String; 2]> {
-    let text = |said: &Said| {
-        let how = if said.success { "done" } else { "refused" };
-        format!("{how} {}{}", said.output, said.error)
+    let text = |said: &Said| format!("[{}] {}\n{}\n", said.status, said.error, said.output);
+    let same = if a.exact && b.exact {
+        (a.status, &a.error) == (b.status, &b.error)
+            && without_size(&a.output) == without_size(&b.output)
+    } else {
+        (a.status == 0) == (b.status == 0)
     };
-    (a.success != b.success).then(|| [text(a), text(b)])
+    (!same).then(|| [text(a), text(b)])
 }
 
-fn shown(show: Show, a: &str, b: &str) -> Option<[String; 2]> {
-    match show {
-        Show::Connections => connections(a, b),
-        Show::Rate => (!rates_agree(a, b)).then(|| [a.into(), b.into()]),
-        Show::Services
-        | Show::Stats
-        | Show::Thresholds
-        | Show::Persistent
-        | Show::Save
-        | Show::Timeouts => {
-            let (a, b) = (lines(a), lines(b));
-            let only = |these: &[String], those: &[String]| -> String {
-                let lines = these.iter().filter(|line| !those.contains(line));
-                lines.map(|line| format!("{line}\n")).collect()
-            };
-            (a != b).then(|| [only(&a, &b), only(&b, &a)])
+/// Without the size of the table of connections, which is everybody's own.
+fn without_size(text: &str) -> String {
+    match text.split_once("(size=") {
+        Some((before, after)) => {
+            let after = after.trim_start_matches(|c: char| c.is_ascii_digit());
+            format!("{before}(size={after}")
         }
+        None => text.to_owned(),
     }
 }
 
-/// The lines but for the banner; each real server's with its service's name.
+/// Lists: the same lines, in any order.
+fn shown(a: &str, b: &str) -> Option<[String; 2]> {
+    let (a, b) = (lines(a), lines(b));
+    let only = |these: &[String], those: &[String]| -> String {
+        let lines = these.iter().filter(|line| !those.contains(line));
+        lines.map(|line| format!("{line}\n")).collect()
+    };
+    (a != b).then(|| [only(&a, &b), only(&b, &a)])
+}
+
+/// The lines but for the banner, sorted; each real server's with its service's name.
 fn lines(text: &str) -> Vec<String> {
+    let mut lines = lines_in_order(text);
+    lines.sort();
+    lines
+}
+
+fn lines_in_order(text: &str) -> Vec<String> {
     let mut service = String::new();
-    let mut lines: Vec<String> = text
-        .lines()
+    text.lines()
         .filter(|line| !line.starts_with("IP Virtual Server"))
         .map(|line| {
             let words: Vec<&str> = line.split_whitespace().collect();
@@ -115,9 +130,7 @@ fn lines(text: &str) -> Vec<String> {
             service = words.iter().take(2).copied().collect::<Vec<_>>().join(" ");
             line
         })
-        .collect();
-    lines.sort();
-    lines
+        .collect()
 }
 
 /// A connection's row without its remaining time.
@@ -158,21 +171,35 @@ fn connections(a: &str, b: &str) -> Option<[String; 2]> {
     (texts != [String::new(), String::new()]).then_some(texts)
 }
 
-/// Rates depend on when the estimator looks: the same lines, and figures that are near each other.
-fn rates_agree(a: &str, b: &str) -> bool {
-    let (a, b) = (lines(a), lines(b));
-    let near = |a: &str, b: &str| match (a.parse::<f64>(), b.parse::<f64>()) {
-        (Ok(a), Ok(b)) => (a - b).abs() <= 3.0 + 0.4 * a.max(b),
+/// Rates depend on when the estimator looks.
+fn rate(a: f64, b: f64) -> bool {
+    (a - b).abs() <= 3.0 + 0.4 * a.max(b)
+}
+
+/// Shares that were drawn by lot: within five standard deviations of each other.
+fn share(a: f64, b: f64) -> bool {
+    (a - b).abs() <= 5.0 * (a + b).sqrt()
+}
+
+/// The same lines, and figures that are near each other.
+fn figures(a: &str, b: &str, near: fn(f64, f64) -> bool) -> Option<[String; 2]> {
+    let words = |text: &str| -> Vec<Vec<String>> {
+        lines_in_order(text)
+            .iter()
+            .map(|line| line.split_whitespace().map(str::to_owned).collect())
+            .collect()
+    };
+    let agree = |a: &String, b: &String| match (a.parse(), b.parse()) {
+        (Ok(a), Ok(b)) => near(a, b),
         _ => a == b,
     };
-    a.len() == b.len()
-        && a.iter().zip(&b).all(|(a, b)| {
-            let (a, b): (Vec<_>, Vec<_>) = (
-                a.split_whitespace().collect(),
-                b.split_whitespace().collect(),
-            );
-            a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| near(a, b))
-        })
+    let (these, those) = (words(a), words(b));
+    let same = these.len() == those.len()
+        && these
+            .iter()
+            .zip(&those)
+            .all(|(a, b)| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| agree(a, b)));
+    (!same).then(|| [a.to_owned(), b.to_owned()])
 }
 
 #[cfg(test)]
@@ -201,7 +228,19 @@ TCP 14:58  ESTABLISHED 10.0.0.2:1000      10.9.0.1:80        10.1.0.11:80
     fn real_servers_are_compared_below_their_service() {
         let two = "TCP  1.1.1.1:80 rr\n  -> 2.2.2.2:80  Masq 1 0 0\nTCP  1.1.1.2:80 rr\n";
         let moved = "TCP  1.1.1.1:80 rr\nTCP  1.1.1.2:80 rr\n  -> 2.2.2.2:80  Masq 1 0 0\n";
-        assert_eq!(shown(Show::Services, two, two), None);
-        assert!(shown(Show::Services, two, moved).is_some());
+        assert_eq!(shown(two, two), None);
+        assert!(shown(two, moved).is_some());
+    }
+
+    #[test]
+    fn shares_drawn_by_lot_may_differ_by_chance_only() {
+        let text = |one: u32, two: u32| {
+            format!(
+                "TCP  1.1.1.1:80 twos\n  -> 2.2.2.2:80  Masq 1 {one} 0\n  -> 2.2.2.3:80  Masq 1 {two} 0\n"
+            )
+        };
+        assert_eq!(figures(&text(300, 100), &text(290, 110), share), None);
+        assert!(figures(&text(300, 100), &text(100, 300), share).is_some());
+        assert!(figures(&text(300, 100), &text(200, 200), share).is_some());
     }
 }

@@ -126,7 +126,7 @@ pub fn run(options: &Options) -> Result<bool> {
     } else {
         let host = lab.host("daemon")?;
         let program = find_bpvs(options.bpvs.clone())?;
-        Implementation::Bpvs(Daemon::start(&lab, &program, &host, &[])?)
+        Implementation::bpvs(Daemon::start(&lab, &program, &host, &[])?)
     };
     pin()?;
     let bench = Bench {

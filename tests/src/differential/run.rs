@@ -61,9 +61,11 @@ impl Bench {
         let lab = Lab::new()?;
         let mut sides = Side::build(&lab, &self.implementations)?;
         let mut report = Report::default();
+        let mut loosely = false;
         for (number, step) in (1..).zip(&script.steps) {
             let id = u16::try_from(number % 60_000)? + 1;
-            self.step(&mut sides, step, (number, id), &mut report)
+            loosely |= *step == Step::Loosely;
+            self.step(&mut sides, step, (number, id, loosely), &mut report)
                 .with_context(|| format!("{}, step {number}: {step}", script.name))?;
             if report.missing.is_some() || report.differences.len() >= self.patience {
                 break;
@@ -82,7 +84,7 @@ impl Bench {
         &self,
         sides: &mut [Side],
         step: &Step,
-        (number, id): (usize, u16),
+        (number, id, loosely): (usize, u16, bool),
         report: &mut Report,
     ) -> Result<()> {
         match step {
@@ -101,7 +103,7 @@ impl Bench {
                 }
             }
             report.packets += usize::from(matches!(step, Step::Packet(_)));
-            match compare(step, names, [&outcomes[0], &outcomes[1]]) {
+            match compare(step, names, [&outcomes[0], &outcomes[1]], loosely) {
                 Judgement::Same => {}
                 Judgement::Excepted(name) => *report.exceptions.entry(name).or_default() += 1,
                 Judgement::Missing(what) => report.missing = Some((number, what)),

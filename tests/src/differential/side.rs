@@ -1,10 +1,10 @@
 //! One side of the comparison: a director with an implementation of IPVS in it, the far ends of its
 //! cables, and the carrying out of steps.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::frames::Requests;
 use super::names::{self, Link, ROUTER, ROUTER_MAC, SERVERS, SMALL_MTU, server_mac};
@@ -13,7 +13,7 @@ use super::step::{Packet, Protocol, Show, Step};
 use super::translate;
 use super::wire::Wire;
 use crate::daemon::Daemon;
-use crate::host::{Host, write_sysctl};
+use crate::host::{Host, finish, write_sysctl};
 use crate::lab::Lab;
 use crate::wiring::batch;
 
@@ -23,15 +23,26 @@ pub enum Implementation {
     /// The kernel's, by ipvsadm.
     Kernel,
     /// bpvs, served by this daemon.
-    Bpvs(Daemon),
+    Bpvs {
+        /// The daemon.
+        daemon: Daemon,
+        /// Whether bpvs can be called as ipvsadm.
+        front: bool,
+    },
 }
 
 impl Implementation {
+    /// bpvs, served by this daemon.
+    pub fn bpvs(daemon: Daemon) -> Self {
+        let front = finish(&mut daemon.command(daemon.host(), &["ipvsadm", "-v"])).is_ok();
+        Self::Bpvs { daemon, front }
+    }
+
     /// Its name in reports.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Kernel => "ipvs",
-            Self::Bpvs(_) => "bpvs",
+            Self::Bpvs { .. } => "bpvs",
         }
     }
 }
@@ -54,8 +65,10 @@ pub enum Outcome {
 /// What a command said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Said {
-    /// Its exit status was 0.
-    pub success: bool,
+    /// Its exit status.
+    pub status: i32,
+    /// Whether its words are to be those of ipvsadm.
+    pub exact: bool,
     /// Its standard output.
     pub output: String,
     /// Its standard error.
@@ -121,7 +134,7 @@ impl Side {
             }
             Step::Setting(name, value) => self.setting(name, value),
             Step::Mark(protocol, to, mark) => self.mark(*protocol, *to, *mark),
-            Step::Wait(_) => Ok(Outcome::Done),
+            Step::Wait(_) | Step::Loosely => Ok(Outcome::Done),
             Step::Packet(packet) => self.packet(packet, id),
             Step::Show(show) => self.show(*show),
         }
@@ -148,21 +161,25 @@ impl Side {
     }
 
     fn ipvsadm(&self, words: &[&str]) -> Result<Outcome> {
-        let mut command = match &self.implementation {
-            Implementation::Kernel => {
-                let mut command = self.director.command("ipvsadm");
-                command.args(words);
-                command
+        match &self.implementation {
+            Implementation::Kernel => said(self.director.command("ipvsadm").args(words), true),
+            Implementation::Bpvs { daemon, front } => {
+                let arguments = if *front {
+                    ["ipvsadm"]
+                        .iter()
+                        .chain(words)
+                        .map(|&word| word.into())
+                        .collect()
+                } else {
+                    match translate::ipvsadm(words) {
+                        Ok(arguments) => arguments,
+                        Err(missing) => return Ok(Outcome::Missing(missing)),
+                    }
+                };
+                let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+                said(&mut daemon.command(&self.director, &arguments), *front)
             }
-            Implementation::Bpvs(daemon) => match translate::ipvsadm(words) {
-                Ok(arguments) => {
-                    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-                    daemon.command(&self.director, &arguments)
-                }
-                Err(missing) => return Ok(Outcome::Missing(missing)),
-            },
-        };
-        said(&mut command)
+        }
     }
 
     fn setting(&self, name: &str, value: &str) -> Result<Outcome> {
@@ -172,7 +189,18 @@ impl Side {
                     .sysctl(&format!("net.ipv4.vs.{name}"), value)?;
                 Ok(Outcome::Done)
             }
-            Implementation::Bpvs(_) => Ok(Outcome::Missing("settings".into())),
+            Implementation::Bpvs { daemon, .. } => {
+                let arguments = ["settings", "set", name, value];
+                match said(&mut daemon.command(&self.director, &arguments), false)? {
+                    Outcome::Said(said) if said.status == 2 => {
+                        Ok(Outcome::Missing(format!("setting {name}")))
+                    }
+                    Outcome::Said(said) if said.status != 0 => {
+                        bail!("bpvs settings set {name} {value}: {}", said.error)
+                    }
+                    _ => Ok(Outcome::Done),
+                }
+            }
         }
     }
 
@@ -198,7 +226,7 @@ impl Side {
                 }
                 batch("tc", &["-n", self.director.namespace()], &lines)?;
             }
-            Implementation::Bpvs(daemon) => {
+            Implementation::Bpvs { daemon, .. } => {
                 let rule = format!(
                     "mark add --mark {mark} --interface c0 --destination {}/32 \
                      --protocol {protocol} --ports {}",
@@ -214,19 +242,20 @@ impl Side {
     /// Ends the services, so that nothing looks at the director any more when it goes.
     pub fn clear(&self) -> Result<()> {
         match self.implementation {
-            Implementation::Kernel => self.ipvsadm(&["-C"]).map(drop),
-            Implementation::Bpvs(_) => Ok(()),
+            Implementation::Bpvs { front: false, .. } => Ok(()),
+            _ => self.ipvsadm(&["-C"]).map(drop),
         }
     }
 }
 
-fn said(command: &mut std::process::Command) -> Result<Outcome> {
+fn said(command: &mut Command, exact: bool) -> Result<Outcome> {
     let output = command
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("cannot start {:?}", command.get_program()))?;
     Ok(Outcome::Said(Said {
-        success: output.status.success(),
+        status: output.status.code().unwrap_or(-1),
+        exact,
         output: String::from_utf8_lossy(&output.stdout).into_owned(),
         error: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
     }))

@@ -13,6 +13,7 @@
 //! c1:0 > v1:0 echo                      a ping
 //! c1..c9:1000 > v1:80 tcp S             nine steps
 //! wait 3                                seconds
+//! loosely                               from here on compare shares of real servers, not each choice
 //! show services                         also: connections, stats, rate, thresholds, persistent, save, timeouts
 //! ```
 
@@ -34,6 +35,8 @@ pub enum Step {
     Mark(Protocol, SocketAddrV4, u32),
     /// Seconds.
     Wait(u32),
+    /// From here on real servers are drawn by lot: shares are compared, not choices.
+    Loosely,
     /// A frame.
     Packet(Packet),
     /// Something that both can show, to be compared.
@@ -219,6 +222,7 @@ fn parse_line(line: &str, steps: &mut Vec<Step>) -> Result<()> {
                 mark.parse()?,
             ));
         }
+        ["loosely"] => steps.push(Step::Loosely),
         ["wait", seconds] => steps.push(Step::Wait(seconds.parse()?)),
         ["show", what] => {
             let show = Show::ALL
@@ -377,6 +381,7 @@ impl fmt::Display for Step {
             Self::Setting(name, value) => write!(f, "setting {name} {value}"),
             Self::Mark(protocol, to, mark) => write!(f, "mark {protocol} {} {mark}", short(*to)),
             Self::Wait(seconds) => write!(f, "wait {seconds}"),
+            Self::Loosely => f.write_str("loosely"),
             Self::Packet(packet) => packet.fmt(f),
             Self::Show(show) => write!(f, "show {}", show.word()),
         }
@@ -437,6 +442,7 @@ c300:1000 > v1:53 udp nosum
 c1:1000 < v1:80 icmp 3/4 about=udp by=s9
 c1:0 > v1:0 echo
 wait 3
+loosely
 show connections
 ";
         let steps = parse(text)?;
