@@ -13,7 +13,7 @@ use super::step::{Packet, Protocol, Show, Step};
 use super::translate;
 use super::wire::Wire;
 use crate::daemon::Daemon;
-use crate::host::{Host, finish, write_sysctl};
+use crate::host::{Host, finish, tool, write_sysctl};
 use crate::lab::Lab;
 use crate::wiring::batch;
 
@@ -135,6 +135,13 @@ impl Side {
             Step::Setting(name, value) => self.setting(name, value),
             Step::Mark(protocol, to, mark) => self.mark(*protocol, *to, *mark),
             Step::Wait(_) | Step::Loosely => Ok(Outcome::Done),
+            Step::Needs(module) => {
+                let loaded = tool("modprobe").args(["-q", module]).status()?;
+                Ok(match loaded.success() {
+                    true => Outcome::Done,
+                    false => Outcome::Missing(format!("{module} in this kernel")),
+                })
+            }
             Step::Packet(packet) => self.packet(packet, id),
             Step::Show(show) => self.show(*show),
         }

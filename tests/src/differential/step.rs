@@ -13,6 +13,7 @@
 //! c1:0 > v1:0 echo                      a ping
 //! c1..c9:1000 > v1:80 tcp S             nine steps
 //! wait 3                                seconds
+//! needs ip_vs_twos                      a module of the kernel, without which the script is left out
 //! loosely                               from here on compare shares of real servers, not each choice
 //! show services                         also: connections, stats, rate, thresholds, persistent, save, timeouts
 //! ```
@@ -35,6 +36,8 @@ pub enum Step {
     Mark(Protocol, SocketAddrV4, u32),
     /// Seconds.
     Wait(u32),
+    /// A module of the kernel, without which the script is left out.
+    Needs(String),
     /// From here on real servers are drawn by lot: shares are compared, not choices.
     Loosely,
     /// A frame.
@@ -222,6 +225,7 @@ fn parse_line(line: &str, steps: &mut Vec<Step>) -> Result<()> {
                 mark.parse()?,
             ));
         }
+        ["needs", module] => steps.push(Step::Needs(module.into())),
         ["loosely"] => steps.push(Step::Loosely),
         ["wait", seconds] => steps.push(Step::Wait(seconds.parse()?)),
         ["show", what] => {
@@ -381,6 +385,7 @@ impl fmt::Display for Step {
             Self::Setting(name, value) => write!(f, "setting {name} {value}"),
             Self::Mark(protocol, to, mark) => write!(f, "mark {protocol} {} {mark}", short(*to)),
             Self::Wait(seconds) => write!(f, "wait {seconds}"),
+            Self::Needs(module) => write!(f, "needs {module}"),
             Self::Loosely => f.write_str("loosely"),
             Self::Packet(packet) => packet.fmt(f),
             Self::Show(show) => write!(f, "show {}", show.word()),
@@ -442,6 +447,7 @@ c300:1000 > v1:53 udp nosum
 c1:1000 < v1:80 icmp 3/4 about=udp by=s9
 c1:0 > v1:0 echo
 wait 3
+needs ip_vs_twos
 loosely
 show connections
 ";
