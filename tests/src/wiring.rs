@@ -86,6 +86,23 @@ impl Wiring {
         self
     }
 
+    /// A VLAN on an interface of the same host; it is called `INTERFACE.ID`.
+    pub fn vlan(&mut self, host: &Host, interface: &str, id: u16) -> &mut Self {
+        let name = format!("{interface}.{id}");
+        self.of(host).links.push(format!(
+            "link add link {interface} name {name} type vlan id {id}"
+        ));
+        self.up(host, &name)
+    }
+
+    /// A VXLAN interface between two hosts, to `remote` and nobody else.
+    pub fn tunnel(&mut self, host: &Host, name: &str, id: u32, remote: &str) -> &mut Self {
+        self.of(host).links.push(format!(
+            "link add {name} type vxlan id {id} dstport 4789 remote {remote} dev eth0"
+        ));
+        self.up(host, name)
+    }
+
     /// A VXLAN interface as Docker makes it: its outer packets leave through `underlay`, the
     /// interface itself is then moved to `sandbox`, and it answers ARP from its permanent neighbour
     /// entries instead of flooding.

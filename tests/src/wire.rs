@@ -1,0 +1,148 @@
+//! Frames as they are on a cable: sent whole, and seen as the host behind the cable sees them after
+//! its programs.
+
+use std::io;
+use std::mem::{size_of, zeroed};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::net::if_::if_nametoindex;
+
+use crate::host::Host;
+
+/// Ethertype of IPv4.
+const IPV4: u16 = 0x0800;
+/// Nothing is received by a socket of this protocol.
+const NOTHING: u16 = 0;
+
+/// One end of a cable.
+#[derive(Debug)]
+pub struct Wire(OwnedFd);
+
+/// A frame with an IPv4 packet, as the host has it once the programs at ingress are done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Whether the host takes it for somebody else's: by its Ethernet address, or by a VLAN tag
+    /// that no VLAN interface has taken.
+    pub others: bool,
+    /// From the Ethernet header on. A tag in front of the IPv4 packet is not in it: the kernel puts
+    /// it aside when it receives.
+    pub bytes: Vec<u8>,
+}
+
+impl Wire {
+    /// To send frames from `host` on its interface.
+    pub fn sender(host: &Host, interface: &str) -> Result<Self> {
+        Self::open(host, interface, NOTHING)
+    }
+
+    /// To see what arrives at `host` on its interface with an IPv4 packet from now on. What its
+    /// programs at ingress take away is not seen.
+    pub fn after_ingress(host: &Host, interface: &str) -> Result<Self> {
+        Self::open(host, interface, IPV4)
+    }
+
+    fn open(host: &Host, interface: &str, protocol: u16) -> Result<Self> {
+        host.run(|| Self::open_here(interface, protocol))?
+            .with_context(|| format!("{}: a packet socket on {interface}", host.name()))
+    }
+
+    fn open_here(interface: &str, protocol: u16) -> Result<Self> {
+        let index = if_nametoindex(interface)?;
+        // SAFETY: no pointers are involved.
+        let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+        ensure!(fd >= 0, io::Error::last_os_error());
+        // SAFETY: the descriptor is new and nobody else's.
+        let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+        // SAFETY: plain numbers, of which zero is a value.
+        let mut address: libc::sockaddr_ll = unsafe { zeroed() };
+        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_protocol = protocol.to_be();
+        address.sll_ifindex = i32::try_from(index)?;
+        let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+        // SAFETY: the address is valid for the length given.
+        let bound = unsafe { libc::bind(fd, (&raw const address).cast(), length) };
+        ensure!(bound == 0, io::Error::last_os_error());
+        Ok(Self(socket))
+    }
+
+    /// Sends a frame, from its Ethernet header on.
+    pub fn send(&self, frame: &[u8]) -> Result<()> {
+        // SAFETY: the buffer is valid for the length given.
+        let sent = unsafe { libc::send(self.0.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
+        ensure!(
+            usize::try_from(sent) == Ok(frame.len()),
+            "a frame was not sent: {}",
+            io::Error::last_os_error()
+        );
+        Ok(())
+    }
+
+    /// The next frame that `wanted` accepts, or `None` when none has come in time.
+    pub fn next(
+        &self,
+        patience: Duration,
+        mut wanted: impl FnMut(&Seen) -> bool,
+    ) -> Result<Option<Seen>> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Some(seen) = self.receive(left)? else {
+                return Ok(None);
+            };
+            if wanted(&seen) {
+                return Ok(Some(seen));
+            }
+        }
+    }
+
+    fn receive(&self, patience: Duration) -> Result<Option<Seen>> {
+        let mut poll = libc::pollfd {
+            fd: self.0.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // SAFETY: `poll` is one valid pollfd.
+        let ready = unsafe { libc::poll(&raw mut poll, 1, i32::try_from(patience.as_millis())?) };
+        if ready <= 0 {
+            return Ok(None);
+        }
+        let mut bytes = vec![0_u8; 65_536];
+        // SAFETY: plain numbers, of which zero is a value.
+        let mut from: libc::sockaddr_ll = unsafe { zeroed() };
+        let mut size = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+        // SAFETY: buffer and address are valid for the lengths given.
+        let length = unsafe {
+            libc::recvfrom(
+                self.0.as_raw_fd(),
+                bytes.as_mut_ptr().cast(),
+                bytes.len(),
+                0,
+                (&raw mut from).cast(),
+                &raw mut size,
+            )
+        };
+        bytes.truncate(usize::try_from(length).map_err(|_| io::Error::last_os_error())?);
+        Ok(Some(Seen {
+            others: from.sll_pkttype == libc::PACKET_OTHERHOST,
+            bytes,
+        }))
+    }
+}
+
+/// The Ethernet address of a host's interface.
+pub fn mac(host: &Host, interface: &str) -> Result<[u8; 6]> {
+    let said = host.ip(&format!("-o link show {interface}"))?;
+    let text = said
+        .split_once("link/ether ")
+        .and_then(|(_, rest)| rest.split_whitespace().next())
+        .with_context(|| format!("{}: {interface} has no Ethernet address", host.name()))?;
+    let mut mac = [0; 6];
+    let mut parts = text.split(':');
+    for byte in &mut mac {
+        *byte = u8::from_str_radix(parts.next().unwrap_or_default(), 16)
+            .with_context(|| format!("not an Ethernet address: {text}"))?;
+    }
+    Ok(mac)
+}
