@@ -1,5 +1,5 @@
-//! Frames as they are on a cable: sent whole, and seen as the host behind the cable sees them after
-//! its programs.
+//! Frames as they are on a cable: sent whole, and seen as the host behind the cable sees them, before
+//! or after its programs.
 
 use std::io;
 use std::mem::{size_of, zeroed};
@@ -13,6 +13,8 @@ use crate::host::Host;
 
 /// Ethertype of IPv4.
 const IPV4: u16 = 0x0800;
+/// Every ethertype.
+const ALL: u16 = libc::ETH_P_ALL as u16;
 /// Nothing is received by a socket of this protocol.
 const NOTHING: u16 = 0;
 
@@ -20,14 +22,16 @@ const NOTHING: u16 = 0;
 #[derive(Debug)]
 pub struct Wire(OwnedFd);
 
-/// A frame with an IPv4 packet, as the host has it once the programs at ingress are done.
+/// A frame as the host has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
     /// Whether the host takes it for somebody else's: by its Ethernet address, or by a VLAN tag
     /// that no VLAN interface has taken.
     pub others: bool,
-    /// From the Ethernet header on. A tag in front of the IPv4 packet is not in it: the kernel puts
-    /// it aside when it receives.
+    /// The tag in front of its packet, which the kernel puts aside when it receives. After ingress
+    /// it has taken it off for good.
+    pub tag: Option<u16>,
+    /// From the Ethernet header on, without that tag.
     pub bytes: Vec<u8>,
 }
 
@@ -43,6 +47,12 @@ impl Wire {
         Self::open(host, interface, IPV4)
     }
 
+    /// To see what `host` receives and sends on its interface from now on, of any kind, before its
+    /// programs at ingress.
+    pub fn before_ingress(host: &Host, interface: &str) -> Result<Self> {
+        Self::open(host, interface, ALL)
+    }
+
     fn open(host: &Host, interface: &str, protocol: u16) -> Result<Self> {
         host.run(|| Self::open_here(interface, protocol))?
             .with_context(|| format!("{}: a packet socket on {interface}", host.name()))
@@ -55,6 +65,13 @@ impl Wire {
         ensure!(fd >= 0, io::Error::last_os_error());
         // SAFETY: the descriptor is new and nobody else's.
         let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+        let (yes, length) = (1_i32, size_of::<i32>() as libc::socklen_t);
+        // SAFETY: the value is valid for the length given.
+        let set = unsafe {
+            let value = (&raw const yes).cast();
+            libc::setsockopt(fd, libc::SOL_PACKET, libc::PACKET_AUXDATA, value, length)
+        };
+        ensure!(set == 0, io::Error::last_os_error());
         // SAFETY: plain numbers, of which zero is a value.
         let mut address: libc::sockaddr_ll = unsafe { zeroed() };
         address.sll_family = libc::AF_PACKET as u16;
@@ -109,25 +126,44 @@ impl Wire {
             return Ok(None);
         }
         let mut bytes = vec![0_u8; 65_536];
-        // SAFETY: plain numbers, of which zero is a value.
-        let mut from: libc::sockaddr_ll = unsafe { zeroed() };
-        let mut size = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-        // SAFETY: buffer and address are valid for the lengths given.
-        let length = unsafe {
-            libc::recvfrom(
-                self.0.as_raw_fd(),
-                bytes.as_mut_ptr().cast(),
-                bytes.len(),
-                0,
-                (&raw mut from).cast(),
-                &raw mut size,
-            )
+        // Words, for messages have to be aligned.
+        let mut aside = [0_u64; 16];
+        // SAFETY: plain numbers and pointers, of which zero is a value.
+        let (mut from, mut message): (libc::sockaddr_ll, libc::msghdr) = unsafe { zeroed() };
+        let mut buffer = libc::iovec {
+            iov_base: bytes.as_mut_ptr().cast(),
+            iov_len: bytes.len(),
         };
+        message.msg_name = (&raw mut from).cast();
+        message.msg_namelen = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+        message.msg_iov = &raw mut buffer;
+        message.msg_iovlen = 1;
+        message.msg_control = aside.as_mut_ptr().cast();
+        message.msg_controllen = size_of_val(&aside) as _;
+        // SAFETY: everything that the message names is valid for the lengths in it.
+        let length = unsafe { libc::recvmsg(self.0.as_raw_fd(), &raw mut message, 0) };
         bytes.truncate(usize::try_from(length).map_err(|_| io::Error::last_os_error())?);
         Ok(Some(Seen {
             others: from.sll_pkttype == libc::PACKET_OTHERHOST,
+            tag: tag(&message),
             bytes,
         }))
+    }
+}
+
+/// The tag that the kernel has put beside a received frame.
+fn tag(message: &libc::msghdr) -> Option<u16> {
+    // SAFETY: the message is as recvmsg has filled it in, its buffers are still there, and auxiliary
+    // data of this kind is a `tpacket_auxdata`.
+    unsafe {
+        let header = libc::CMSG_FIRSTHDR(message).as_ref()?;
+        if (header.cmsg_level, header.cmsg_type) != (libc::SOL_PACKET, libc::PACKET_AUXDATA) {
+            return None;
+        }
+        let data: libc::tpacket_auxdata = libc::CMSG_DATA(header)
+            .cast::<libc::tpacket_auxdata>()
+            .read_unaligned();
+        (data.tp_status & libc::TP_STATUS_VLAN_VALID != 0).then_some(data.tp_vlan_tci)
     }
 }
 

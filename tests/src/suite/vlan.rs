@@ -1,8 +1,8 @@
 //! VLANs: services on them, and tagged frames of which the interface below has to keep its hands
 //! off.
 
-use std::net::{Ipv4Addr, UdpSocket};
-use std::time::Duration;
+use std::net::UdpSocket;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -15,7 +15,7 @@ use crate::packets::packet::{Body, Frame, Ip, flag, icmp, tcp, udp};
 use crate::slow::patient;
 use crate::task::{Ports, Task};
 use crate::topology::at;
-use crate::topology::director::{CLIENT, DIRECTOR_INSIDE, Front, Options, SERVICE};
+use crate::topology::director::{CLIENT, DIRECTOR, DIRECTOR_INSIDE, Front, Options, SERVICE};
 use crate::wire::{Wire, mac};
 
 pub(super) const CASES: &[Case] = &[
@@ -38,6 +38,11 @@ pub(super) const CASES: &[Case] = &[
         "vlan/tagged-frames",
         "a tagged frame that the interface below its VLAN serves, answers or changes",
         tagged_frames,
+    ),
+    case(
+        "vlan/priority",
+        "a frame of no VLAN, tagged for its priority, that is not served, or keeps the tag",
+        priority,
     ),
 ];
 
@@ -142,14 +147,49 @@ fn tagged_frames(context: &Context) -> Result<()> {
     }
     same("connections", &setup.bpvs("conns --json")?.trim(), &"[]")?;
     // Without a tag it would have been served.
-    let socket = setup.net.client.run(|| UdpSocket::bind((CLIENT, PORT)))??;
-    socket.set_read_timeout(Some(client::patience()))?;
-    wire.send(&sent.frame(&[], udp(PORT, 9)).bytes())?;
-    let mut answer = [0; 100];
-    let (length, from) = socket.recv_from(&mut answer).context("no answer")?;
-    same("who answers", &from, &at(UDP).into())?;
-    let answer = String::from_utf8_lossy(&answer[..length]);
+    let asked = sent.frame(&[], udp(PORT, 9));
+    let answer = sent.answer(&setup, &wire, &asked, UDP)?;
     ensure!(answer.starts_with("I'm rs2 "), "the answer: {answer}");
+    Ok(())
+}
+
+fn priority(context: &Context) -> Result<()> {
+    let setup = Setup::new(
+        context,
+        &Options {
+            own: None,
+            ..Options::default()
+        },
+    )?;
+    setup.services("--answer")?;
+    let ports = Ports {
+        http: vec![],
+        udp: vec![90],
+        echo: vec![],
+    };
+    let _own = Task::start(&setup.lab, &setup.net.director, "director", &ports)?;
+    let sent = Sent::new(&setup)?;
+    let wire = Wire::sender(&setup.net.client, "eth0")?;
+    let at_server = Wire::before_ingress(&setup.net.servers[1], "eth0")?;
+    const VLAN_0: Tags = &[(0x8100, 0xa000)];
+    let asked = sent.frame(VLAN_0, udp(PORT, 9));
+    let answer = sent.answer(&setup, &wire, &asked, UDP)?;
+    ensure!(answer.starts_with("I'm rs2 "), "the answer: {answer}");
+    let question = b"a question, odd";
+    let seen = at_server.next(client::patience(), |seen| seen.bytes.ends_with(question))?;
+    let seen = seen.context("the server has not seen the question")?;
+    same("the tag at the server", &seen.tag, &None)?;
+    // What no service has is the host's, as it would be without bpvs.
+    let mut asked = sent.frame(VLAN_0, udp(PORT, 90));
+    asked.ip.dst = DIRECTOR.octets();
+    let answer = sent.answer(&setup, &wire, &asked, &format!("{DIRECTOR}:90"))?;
+    ensure!(answer.starts_with("I'm director "), "the answer: {answer}");
+    let before = setup.reasons()?;
+    wire.send(&sent.question(VLAN_0))?;
+    let deadline = Instant::now() + patient(Duration::from_secs(2));
+    while !added(&before, &setup.reasons()?).contains_key("arp-answered") {
+        ensure!(Instant::now() < deadline, "no answer to an ARP request");
+    }
     Ok(())
 }
 
@@ -159,13 +199,13 @@ fn left_alone(setup: &Setup, wire: &Wire, frame: &[u8]) -> Result<()> {
     for _ in 0..TIMES {
         wire.send(frame)?;
     }
-    let deadline = std::time::Instant::now() + patient(Duration::from_secs(2));
+    let deadline = Instant::now() + patient(Duration::from_secs(2));
     let expected = Reasons::from([("tagged".to_owned(), TIMES)]);
     loop {
         let mut got = added(&before, &setup.reasons()?);
         got.remove(OF_ITSELF);
         let arrived = got.values().sum::<u64>() >= TIMES;
-        if arrived || std::time::Instant::now() > deadline {
+        if arrived || Instant::now() > deadline {
             return same("packets by the way in which they left", &got, &expected);
         }
     }
@@ -196,6 +236,17 @@ impl Sent {
         }
     }
 
+    /// Sends a datagram of the client's [`PORT`], and returns the answer that comes from there.
+    fn answer(&self, setup: &Setup, wire: &Wire, asked: &Frame, to: &str) -> Result<String> {
+        let socket = setup.net.client.run(|| UdpSocket::bind((CLIENT, PORT)))??;
+        socket.set_read_timeout(Some(client::patience()))?;
+        wire.send(&asked.bytes())?;
+        let mut answer = [0; 100];
+        let (length, from) = socket.recv_from(&mut answer).context("no answer")?;
+        same("who answers", &from, &at(to).into())?;
+        Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
+    }
+
     /// The client's question who has the service address.
     fn question(&self, tags: Tags) -> Vec<u8> {
         let mut bytes = [[0xff; 6], self.from].concat();
@@ -208,7 +259,7 @@ impl Sent {
         bytes.extend(self.from);
         bytes.extend(CLIENT.octets());
         bytes.extend([0; 6]);
-        bytes.extend(Ipv4Addr::octets(&SERVICE));
+        bytes.extend(SERVICE.octets());
         bytes
     }
 }
