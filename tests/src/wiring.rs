@@ -78,7 +78,15 @@ impl Wiring {
         self.up(host, name)
     }
 
-    /// Plugs an interface into a bridge of the same host.
+    /// A bond on a host, of which one port at a time is in use.
+    pub fn bond(&mut self, host: &Host, name: &str) -> &mut Self {
+        self.of(host).links.push(format!(
+            "link add {name} type bond mode active-backup miimon 100"
+        ));
+        self.up(host, name)
+    }
+
+    /// Plugs an interface into a bridge, or a bond, of the same host.
     pub fn port(&mut self, host: &Host, bridge: &str, interface: &str) -> &mut Self {
         self.of(host)
             .settings

@@ -44,7 +44,7 @@ const GUESTS: [Guest; 2] = [
 
 /// How long a guest may take for the suite: without the processor's help it is several times slower
 /// than this machine.
-const SUITE: Duration = Duration::from_secs(45 * 60);
+const SUITE: Duration = Duration::from_secs(60 * 60);
 
 /// How long it may take to load the programs once.
 const VERIFIER: Duration = Duration::from_secs(5 * 60);

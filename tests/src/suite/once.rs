@@ -31,6 +31,11 @@ pub(super) const CASES: &[Case] = &[
         |context| once(context, Front::Bridge, false),
     ),
     case(
+        "counters/once-bond",
+        "a packet that is counted on a bond's port and on the bond",
+        |context| once(context, Front::Bond, false),
+    ),
+    case(
         "counters/once-vxlan",
         "a packet that is counted on a VXLAN interface and on its bridge, or whose outer packet is taken for it",
         |context| once(context, Front::BridgeOverVxlan, false),
@@ -58,7 +63,9 @@ const TURNS: u64 = 40;
 const OWN: &str = "10.0.0.1:90";
 
 fn once(context: &Context, front: Front, back_vlan: bool) -> Result<()> {
-    if (front.is_tagged() || back_vlan) && !context.has_interfaces("vlan")? {
+    if (front.is_tagged() || back_vlan) && !context.has_interfaces("vlan")?
+        || front == Front::Bond && !context.has_interfaces("bond")?
+    {
         return Ok(());
     }
     let setup = Setup::new(

@@ -24,6 +24,8 @@ pub enum Front {
     Cable,
     /// A bridge, the cable a port of it.
     Bridge,
+    /// A bond, the cable a port of it.
+    Bond,
     /// A VLAN on the cable.
     Vlan,
     /// A VLAN on a bridge, the cable a port of the bridge.
@@ -40,6 +42,7 @@ impl Front {
         match self {
             Self::Cable => "eth0",
             Self::Bridge | Self::BridgeOverVlan | Self::BridgeOverVxlan => "br1",
+            Self::Bond => "bond0",
             Self::Vlan => "eth0.7",
             Self::VlanOverBridge => "br1.7",
         }
@@ -56,7 +59,7 @@ impl Front {
     /// The interface on which the client has its address.
     const fn at_client(self) -> &'static str {
         match self {
-            Self::Cable | Self::Bridge => "eth0",
+            Self::Cable | Self::Bridge | Self::Bond => "eth0",
             Self::Vlan | Self::VlanOverBridge | Self::BridgeOverVlan => "eth0.7",
             Self::BridgeOverVxlan => "vxlan0",
         }
@@ -248,6 +251,9 @@ fn wire_front(net: &mut Wiring, director: &Host, client: &Host, front: Front) {
         Front::Cable => {}
         Front::Bridge => {
             net.bridge(director, "br1").port(director, "br1", "eth0");
+        }
+        Front::Bond => {
+            net.bond(director, "bond0").port(director, "bond0", "eth0");
         }
         Front::Vlan => {
             net.vlan(director, "eth0", FRONT_VLAN);
