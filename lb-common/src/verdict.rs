@@ -19,6 +19,14 @@ pub enum Action {
     Refuse,
 }
 
+impl Action {
+    /// Whether the packet goes on by what the program does, and not by what comes next.
+    #[inline(always)]
+    pub const fn leaves(self) -> bool {
+        matches!(self, Self::Transmit | Self::Resolve | Self::Receive)
+    }
+}
+
 /// The end of a packet's way through the pipeline.
 ///
 /// Plain fields, always set: a payload that only some variants have is left undefined in the others, and the verifier
