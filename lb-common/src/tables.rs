@@ -56,6 +56,8 @@ pub trait Tables<A: Address> {
     fn now(&self) -> Tick;
     /// A random number.
     fn random(&self) -> u32;
+    /// A number that is one more with each call.
+    fn draw(&self) -> u32;
 
     /// The scope's settings.
     fn scope(&self) -> Option<&Scope>;

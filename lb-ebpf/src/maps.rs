@@ -57,6 +57,9 @@ pub static RING: Array<ConnKey<V4>> = Array::with_max_entries(1, 0);
 /// The next ticket of each ring.
 #[map]
 pub static TICKETS: Array<u32> = Array::with_max_entries(3, 0);
+/// How many new connections of each scope the defence against floods has looked at.
+#[map]
+pub static DRAWN: Array<u32> = Array::with_max_entries(1, 0);
 /// A fragment that is pushed out loses the rest of its packet, nothing else: the kernel's LRU serves here.
 #[map]
 pub static FRAGMENTS: LruHashMap<FragmentKey<V4>, FragmentPorts> =

@@ -42,8 +42,18 @@ impl pipeline::Parts for Functions {
     }
 
     #[inline(always)]
+    fn persist(&mut self) -> u64 {
+        bpvs_persist()
+    }
+
+    #[inline(always)]
     fn create(&mut self) -> u64 {
         bpvs_create()
+    }
+
+    #[inline(always)]
+    fn once(&mut self) -> u64 {
+        bpvs_once(self.context, self.egress)
     }
 
     #[inline(always)]
@@ -96,8 +106,21 @@ extern "C" fn bpvs_schedule() -> u64 {
 
 #[unsafe(no_mangle)]
 #[inline(never)]
+extern "C" fn bpvs_persist() -> u64 {
+    pipeline::persist(&Maps)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
 extern "C" fn bpvs_create() -> u64 {
     pipeline::create(&Maps)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn bpvs_once(context: *mut __sk_buff, egress: u32) -> u64 {
+    let context = packet(context, egress);
+    pipeline::once::<Ipv4, _, _>(&mut Skb::new(&context, egress != 0), &Maps)
 }
 
 #[unsafe(no_mangle)]

@@ -41,6 +41,17 @@ fn at<T>(pointer: Option<*const T>) -> Option<&'static T> {
     pointer.map(|pointer| unsafe { &*pointer })
 }
 
+/// What a word was, which is then one more.
+#[inline(always)]
+fn count_up(word: Option<*mut u32>) -> u32 {
+    match word {
+        // Not relaxed: for that LLVM 22 emits the instruction that does not fetch, even where the old value is used.
+        // SAFETY: the lookup gave an aligned word that stays mapped while the program runs.
+        Some(word) => unsafe { atomic_xadd::<u32, u32, { AtomicOrdering::SeqCst }>(word, 1) },
+        None => 0,
+    }
+}
+
 /// What an insertion with [`NO_EXIST`] gave.
 #[inline(always)]
 fn inserted(result: Result<(), i32>) -> Result<(), InsertError> {
@@ -67,6 +78,11 @@ impl Tables<V4> for Maps {
     fn random(&self) -> u32 {
         // SAFETY: a helper without arguments.
         unsafe { bpf_get_prandom_u32() }
+    }
+
+    #[inline(always)]
+    fn draw(&self) -> u32 {
+        count_up(maps::DRAWN.get_ptr_mut(self.scope_id()))
     }
 
     #[inline(always)]
@@ -181,12 +197,7 @@ impl Tables<V4> for Maps {
             Ring::Assured => 1,
             Ring::Templates => 2,
         };
-        match maps::TICKETS.get_ptr_mut(index) {
-            // Not relaxed: for that LLVM 22 emits the instruction that does not fetch, even where the old value is used.
-            // SAFETY: the lookup gave an aligned word that stays mapped while the program runs.
-            Some(word) => unsafe { atomic_xadd::<u32, u32, { AtomicOrdering::SeqCst }>(word, 1) },
-            None => 0,
-        }
+        count_up(maps::TICKETS.get_ptr_mut(index))
     }
 
     #[inline(always)]

@@ -16,6 +16,8 @@ pub mod cli;
 pub mod client;
 pub mod daemon;
 pub mod demo;
+pub mod differential;
+pub mod features;
 pub mod host;
 pub mod http;
 pub mod icmp;
@@ -32,6 +34,7 @@ pub mod state;
 pub mod suite;
 pub mod task;
 pub mod topology;
+pub mod wire;
 pub mod wiring;
 
 pub use host::Host;

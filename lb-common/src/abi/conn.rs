@@ -173,6 +173,8 @@ pub const ANSWERED: u8 = 16;
 pub const NO_OUTPUT: u8 = 32;
 /// Direct routing: packets go to the real server's hop with their addresses as they are.
 pub const DIRECT: u8 = 64;
+/// A packet of the client has been recorded: the next one that is, a second or more later, is not its first.
+pub const HEARD: u8 = 128;
 
 /// What the daemon asks the sweep program to look at.
 #[repr(C)]
@@ -181,7 +183,8 @@ pub struct SweepItem<A> {
     /// A forward or reply key; a protocol of zero ends the list, and [`SWEEP_TEMPLATE`] names a template.
     pub key: ConnKey<A>,
     /// 0: take the connection apart if it has expired. Otherwise its generation + 1: take it apart in any case, if it is
-    /// still the one that was seen. For a template its index.
+    /// still the one that was seen. For a template its index, and a source port that is not 0 in `key` has it go in any
+    /// case.
     pub force: u32,
 }
 

@@ -17,8 +17,8 @@ mod tick;
 pub use address::{Address, V4, V6};
 pub use be::{Be16, Be32};
 pub use conn::{
-    ANSWERED, ASSURED, COUNTED, Conn, ConnKey, DEAD, DIRECT, NO_OUTPUT, REPLY, SWEEP_TEMPLATE,
-    SweepItem, Tuple, Word,
+    ANSWERED, ASSURED, COUNTED, Conn, ConnKey, DEAD, DIRECT, HEARD, NO_OUTPUT, REPLY,
+    SWEEP_TEMPLATE, SweepItem, Tuple, Word,
 };
 pub use locality::{LOCALITY_SERVERS, Locality, LocalityKey};
 pub use network::{
@@ -28,7 +28,7 @@ pub use network::{
 pub use scope::{
     MarkKey, MarkValue, SCOPE_ANSWERS, SCOPE_CACHE_BYPASS, SCOPE_EXPIRE_QUIESCENT,
     SCOPE_EXPIRE_REMOVED, SCOPE_FWMARKS, SCOPE_MARK_MASKS, SCOPE_NAT_ICMP_SEND, SCOPE_NO_REUSE,
-    SCOPE_PORT_ZERO, SCOPE_REUSE_FIN_WAIT, SCOPE_SLOPPY_TCP, SHAPES, Scope, Shape,
+    SCOPE_PORT_ZERO, SCOPE_RESETS, SCOPE_REUSE_FIN_WAIT, SCOPE_SLOPPY_TCP, SHAPES, Scope, Shape,
 };
 pub use service::{
     ANSWER, AVAILABLE, Buckets, Cursor, KIND_ADDRESS, KIND_FWMARK, METHOD_DIRECT,

@@ -49,6 +49,8 @@ pub const SCOPE_EXPIRE_QUIESCENT: u32 = 256;
 pub const SCOPE_NAT_ICMP_SEND: u32 = 512;
 /// Scope flag: where a fwmark service has no real server, packets go on to where they were sent (`cache_bypass`).
 pub const SCOPE_CACHE_BYPASS: u32 = 1024;
+/// Scope flag: some service answers segments of no known connection by a reset.
+pub const SCOPE_RESETS: u32 = 2048;
 
 /// Which fields of a packet the rules of one shape look at.
 #[repr(C)]

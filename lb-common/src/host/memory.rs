@@ -84,6 +84,7 @@ pub struct Memory<A> {
     templates: Vec<Template<A>>,
     template_keys: RefCell<HashMap<TemplateKey<A>, u32>>,
     tickets: [Cell<u32>; 3],
+    drawn: Cell<u32>,
     rings: [Vec<Shared<ConnKey<A>>>; 2],
     fragments: RefCell<HashMap<FragmentKey<A>, FragmentPorts>>,
     reasons: RefCell<Vec<[u64; 2]>>,
@@ -142,6 +143,7 @@ impl<A: Address> Memory<A> {
             templates: (0..capacity.templates).map(|_| no_template()).collect(),
             template_keys: RefCell::default(),
             tickets: [Cell::new(0), Cell::new(0), Cell::new(0)],
+            drawn: Cell::new(0),
             rings: [ring(capacity.half_open), ring(capacity.assured)],
             fragments: RefCell::default(),
             reasons: RefCell::new(vec![[0; 2]; Reason::ALL.len()]),
@@ -281,8 +283,7 @@ fn scratch<A: Address>() -> Scratch<A> {
         after: Shared::new(0),
         template_key: Shared::new(TemplateKey::default()),
         template: Shared::new(0),
-        method: Shared::new(0),
-        pad: [0; 3],
+        pad: 0,
     }
 }
 
@@ -303,6 +304,10 @@ impl<A: Address> Tables<A> for Memory<A> {
         state ^= state >> 27;
         self.random.set(state);
         (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as u32
+    }
+
+    fn draw(&self) -> u32 {
+        self.drawn.replace(self.drawn.get().wrapping_add(1))
     }
 
     fn scope(&self) -> Option<&Scope> {

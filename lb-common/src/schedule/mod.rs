@@ -23,8 +23,7 @@ pub struct Request<'s, A> {
     pub index: u32,
     /// Its cursor.
     pub cursor: Cursor,
-    /// The addresses and ports of the packet. For a persistent service the source address is masked and the source port 0,
-    /// as `ip_vs_sched_persist` leaves them to the scheduler.
+    /// The addresses and ports of the packet.
     pub key: ConnKey<A>,
 }
 

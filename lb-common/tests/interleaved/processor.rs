@@ -90,6 +90,10 @@ impl Tables<V4> for Processor<'_> {
         self.memory().random()
     }
 
+    fn draw(&self) -> u32 {
+        self.memory().draw()
+    }
+
     fn scope(&self) -> Option<&Scope> {
         self.memory().scope()
     }

@@ -101,6 +101,7 @@ pub(super) fn sizes(options: &Options) -> BTreeMap<&'static str, u32> {
         ("CONNS", rings.entries()),
         ("RING", rings.slots()),
         ("TICKETS", 3),
+        ("DRAWN", SCOPES),
         ("BUCKETS", options.buckets),
         ("LOCALITIES", LOCALITIES),
         ("TEMPLATES", rings.templates),

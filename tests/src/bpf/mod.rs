@@ -20,6 +20,14 @@ pub const PROGRAMS: [&str; 3] = ["tc_ingress", "tc_egress", "sweep"];
 /// # Errors
 /// The kernel refuses: not root, or too old.
 pub fn load(capacity: Capacity) -> Result<Ebpf> {
+    load_from(lb_user::datapath::object(), capacity)
+}
+
+/// As [`load`], of another object.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_from(bytes: &[u8], capacity: Capacity) -> Result<Ebpf> {
     let entries = u32::try_from(capacity.entries)?;
     let mut loader = EbpfLoader::new();
     for (map, entries) in [
@@ -36,6 +44,7 @@ pub fn load(capacity: Capacity) -> Result<Ebpf> {
         ("CONNS", entries),
         ("RING", capacity.half_open + capacity.assured),
         ("TICKETS", 3),
+        ("DRAWN", SCOPE + 1),
         ("BUCKETS", u32::try_from(capacity.buckets)?),
         ("LOCALITIES", 64),
         ("TEMPLATES", capacity.templates),
@@ -52,9 +61,7 @@ pub fn load(capacity: Capacity) -> Result<Ebpf> {
         .override_global("ASSURED_SLOTS", &capacity.assured, true)
         .override_global("TEMPLATE_SLOTS", &capacity.templates, true)
         .override_global("AYA_LOG_LEVEL", &0_u8, true);
-    loader
-        .load(lb_user::datapath::object())
-        .context("cannot load the programs' maps")
+    loader.load(bytes).context("cannot load the programs' maps")
 }
 
 /// One of the programs, passed by the verifier.
