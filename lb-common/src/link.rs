@@ -22,7 +22,7 @@ pub enum Content {
 /// Decides by the Ethernet header. Addresses of other hosts, tags and other families end here.
 ///
 /// A tagged frame is not ours: it comes again, untagged, on the VLAN's own interface, which is where its IP stack is and
-/// where it is handled and counted once.
+/// where it is handled and counted once. One that carries but a priority (VLAN 0) is the interface's own.
 #[inline(always)]
 pub fn content<P: Packet>(packet: &P) -> Step<Content> {
     let arrival = packet.arrival();

@@ -56,7 +56,7 @@ pub struct Arrival {
     pub egress: bool,
     /// The Ethernet destination is this host.
     pub to_host: bool,
-    /// It carries a VLAN tag outside of its bytes.
+    /// It carries the tag of a VLAN outside of its bytes. A received one for VLAN 0 is none: it is a priority (IEEE 802.1Q).
     pub tagged: bool,
     /// The mark that it already has.
     pub mark: u32,

@@ -16,7 +16,7 @@ mod tables;
 use aya_ebpf::{
     EbpfContext,
     bindings::TC_ACT_SHOT,
-    helpers::generated::{bpf_redirect, bpf_redirect_neigh},
+    helpers::generated::{bpf_redirect, bpf_redirect_neigh, bpf_skb_vlan_pop},
     macros::classifier,
     programs::TcContext,
 };
@@ -60,6 +60,13 @@ fn run(context: &TcContext, egress: bool) -> i32 {
     // Never for a packet that is served.
     if verdict.reason.ends() {
         tell(context, packet.arrival().ifindex, verdict.reason);
+    }
+    // A priority that it came with is not for the interface by which it leaves: the stack would take it off too.
+    //
+    // SAFETY: the context is the program's own.
+    if verdict.action.leaves() && unsafe { (*context.skb.skb).vlan_present } != 0 {
+        // SAFETY: as above. Should it fail, the packet leaves with the tag, which says nothing.
+        unsafe { bpf_skb_vlan_pop(context.as_ptr().cast()) };
     }
     // SAFETY: helpers that take plain numbers, or no parameters at all.
     let code = unsafe {

@@ -24,6 +24,8 @@ const REACH: u32 = 1023;
 const AFTER_ETHERNET: i32 = 1;
 /// `PACKET_HOST`: the Ethernet destination is the receiving interface's.
 const PACKET_HOST: u32 = 0;
+/// The VLAN's number in a tag (`VLAN_VID_MASK`).
+const VLAN_ID: u32 = 0xfff;
 /// The headers that the pipeline reads, at their longest: Ethernet, IPv4 and an ICMP error with a packet inside.
 const HEADERS: u32 = 14 + 60 + 8 + 60 + 8;
 /// Ethernet, IPv4 without options, TCP without options: with this much in one piece most packets need no more.
@@ -217,7 +219,8 @@ impl Packet for Skb<'_> {
             ifindex: skb.ifindex,
             egress: self.egress,
             to_host: skb.pkt_type == PACKET_HOST,
-            tagged: skb.vlan_present != 0,
+            // Received with a tag for VLAN 0, which is a priority and no VLAN (IEEE 802.1Q), it is the interface's own.
+            tagged: skb.vlan_present != 0 && (self.egress || skb.vlan_tci & VLAN_ID != 0),
             mark: skb.mark,
             length: skb.len,
         }

@@ -67,6 +67,9 @@ enum Command {
         /// For other programs to read.
         #[arg(long)]
         json: bool,
+        /// Another object file than the one that is built in.
+        #[arg(long, value_name = "FILE")]
+        object: Option<PathBuf>,
     },
     /// Take away what runs that have ended have left standing.
     Clean,
@@ -150,7 +153,7 @@ fn run(command: Command) -> Result<ExitCode> {
             prepare()?;
             up(topology, servers)?;
         }
-        Command::BpfStats { json } => crate::bpf::stats::run(json)?,
+        Command::BpfStats { json, object } => crate::bpf::stats::run(json, object.as_deref())?,
         Command::Clean => clean()?,
         Command::Serve(options) => serve::serve(&options)?,
         Command::Get { target } => {

@@ -17,6 +17,7 @@ pub mod client;
 pub mod daemon;
 pub mod demo;
 pub mod differential;
+pub mod features;
 pub mod host;
 pub mod http;
 pub mod icmp;
@@ -33,6 +34,7 @@ pub mod state;
 pub mod suite;
 pub mod task;
 pub mod topology;
+pub mod wire;
 pub mod wiring;
 
 pub use host::Host;

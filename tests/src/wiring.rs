@@ -78,12 +78,37 @@ impl Wiring {
         self.up(host, name)
     }
 
-    /// Plugs an interface into a bridge of the same host.
+    /// A bond on a host, of which one port at a time is in use.
+    pub fn bond(&mut self, host: &Host, name: &str) -> &mut Self {
+        self.of(host).links.push(format!(
+            "link add {name} type bond mode active-backup miimon 100"
+        ));
+        self.up(host, name)
+    }
+
+    /// Plugs an interface into a bridge, or a bond, of the same host.
     pub fn port(&mut self, host: &Host, bridge: &str, interface: &str) -> &mut Self {
         self.of(host)
             .settings
             .push(format!("link set {interface} master {bridge}"));
         self
+    }
+
+    /// A VLAN on an interface of the same host; it is called `INTERFACE.ID`.
+    pub fn vlan(&mut self, host: &Host, interface: &str, id: u16) -> &mut Self {
+        let name = format!("{interface}.{id}");
+        self.of(host).links.push(format!(
+            "link add link {interface} name {name} type vlan id {id}"
+        ));
+        self.up(host, &name)
+    }
+
+    /// A VXLAN interface between two hosts, to `remote` and nobody else.
+    pub fn tunnel(&mut self, host: &Host, name: &str, id: u32, remote: &str) -> &mut Self {
+        self.of(host).links.push(format!(
+            "link add {name} type vxlan id {id} dstport 4789 remote {remote} dev eth0"
+        ));
+        self.up(host, name)
     }
 
     /// A VXLAN interface as Docker makes it: its outer packets leave through `underlay`, the

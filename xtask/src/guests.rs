@@ -44,7 +44,7 @@ const GUESTS: [Guest; 2] = [
 
 /// How long a guest may take for the suite: without the processor's help it is several times slower
 /// than this machine.
-const SUITE: Duration = Duration::from_secs(25 * 60);
+const SUITE: Duration = Duration::from_secs(60 * 60);
 
 /// The differential suite, on one kernel: IPVS is the same on all of them.
 const DIFFERENTIAL: &str = "guest 6.1: differential";
@@ -57,6 +57,9 @@ const VERIFIER: Duration = Duration::from_secs(5 * 60);
 
 /// By how much the suite's patience with programs is multiplied in a guest.
 const SLOW: &str = "BPVS_LAB_SLOW=8";
+
+/// Debian's kernels have all that the suite's cases ask for: none may be left out there.
+const COMPLETE: &str = "BPVS_LAB_COMPLETE=1";
 
 /// Runs all stages of all guests; `lab` and `bpvs` have been built.
 pub(crate) fn run(stages: &mut Stages) {
@@ -114,7 +117,8 @@ impl Guest {
     fn suite(&self) -> Result<Outcome> {
         let mut command = self.command();
         command
-            .args(["-t", &SUITE.as_secs().to_string(), "-e", SLOW, "--"])
+            .args(["-t", &SUITE.as_secs().to_string(), "-e", SLOW])
+            .args(["-e", COMPLETE, "--"])
             .arg(release("lab"))
             .arg("test")
             .stdout(Stdio::piped());

@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     long: bool,
     /// Run the end-to-end suite and the verifier on kernels 6.1 and 6.12 too, in QEMU guests (about
-    /// half an hour).
+    /// half an hour; twice that where the processor does not help).
     #[arg(long)]
     guests: bool,
     /// Of all stages, run only the guests' and what they need.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::SendRequest;
-use hyper::{Method, Request};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -30,6 +30,9 @@ pub enum ClientError {
     /// The daemon refused.
     #[error(transparent)]
     Refused(#[from] wire::Error),
+    /// The daemon is ending, and does nothing any more.
+    #[error("{0}")]
+    Ending(wire::Error),
     /// More namespaces than fit into one message.
     #[error("{0} scopes are more than the {MAX_DESCRIPTORS} that one file may name")]
     TooManyScopes(usize),
@@ -57,7 +60,7 @@ impl ClientError {
             Self::Http(_) => {
                 Some("if the daemon has died: `bpvs run` finishes what it had begun, `bpvs list` shows it".into())
             }
-            Self::NoDaemon(_) | Self::TooManyScopes(_) | Self::Io(_) => None,
+            Self::NoDaemon(_) | Self::Ending(_) | Self::TooManyScopes(_) | Self::Io(_) => None,
         }
     }
 }
@@ -174,6 +177,7 @@ impl Client {
             return Ok(body);
         }
         Err(match serde_json::from_slice::<wire::Error>(&body) {
+            Ok(error) if status == StatusCode::SERVICE_UNAVAILABLE => ClientError::Ending(error),
             Ok(error) => ClientError::Refused(error),
             Err(_) => ClientError::Refused(wire::Error {
                 error: format!("the daemon answered {status}"),

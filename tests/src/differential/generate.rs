@@ -110,7 +110,7 @@ impl Profile {
         for show in [Show::Services, Show::Connections, Show::Persistent] {
             maker.steps.push(Step::Show(show));
         }
-        if seed % 4 == 0 {
+        if seed.is_multiple_of(4) {
             maker.steps.push(Step::Show(Show::Stats));
         }
         Script {

@@ -1,8 +1,10 @@
 //! What most cases begin with, and the checks that they share.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
 
 use super::Context;
 use crate::daemon::Daemon;
@@ -54,6 +56,42 @@ impl Setup {
     pub(super) fn bpvs(&self, arguments: &str) -> Result<String> {
         self.daemon.bpvs(&self.net.director, arguments)
     }
+
+    /// How many packets have left in which way so far; ways that none took are not in it.
+    pub(super) fn reasons(&self) -> Result<Reasons> {
+        let stats: Value = serde_json::from_str(&self.bpvs("stats --json")?)?;
+        let reasons = stats["reasons"]
+            .as_array()
+            .context("stats without reasons")?;
+        let count = |reason: &Value| {
+            Some((
+                reason["reason"].as_str()?.to_owned(),
+                reason["packets"].as_u64()?,
+            ))
+        };
+        let counts: Option<Reasons> = reasons.iter().map(count).collect();
+        let mut counts = counts.with_context(|| format!("not reasons and counts: {stats}"))?;
+        counts.retain(|_, packets| *packets > 0);
+        Ok(counts)
+    }
+}
+
+/// Packets by the way in which they left.
+pub(super) type Reasons = BTreeMap<String, u64>;
+
+/// Packets of other families than IPv4, and ARP that is not answered: a host says such things of
+/// itself, at any time.
+pub(super) const OF_ITSELF: &str = "not-ip";
+
+/// What has been added between two readings.
+pub(super) fn added(before: &Reasons, after: &Reasons) -> Reasons {
+    let mut added = after.clone();
+    for (reason, packets) in before {
+        let now = added.entry(reason.clone()).or_default();
+        *now = now.saturating_sub(*packets);
+    }
+    added.retain(|_, packets| *packets > 0);
+    added
 }
 
 /// Services of the usual setup and the servers' ports for them: HTTP, lines, datagrams.

@@ -14,10 +14,65 @@ use anyhow::Result;
 use crate::host::Host;
 use crate::lab::Lab;
 use crate::task::{Ports, Task};
+use crate::wiring::Wiring;
+
+/// What the director's interface on the client's side is: the one with its address there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Front {
+    /// The cable's end.
+    #[default]
+    Cable,
+    /// A bridge, the cable a port of it.
+    Bridge,
+    /// A bond, the cable a port of it.
+    Bond,
+    /// A VLAN on the cable.
+    Vlan,
+    /// A VLAN on a bridge, the cable a port of the bridge.
+    VlanOverBridge,
+    /// A bridge, a VLAN on the cable a port of it.
+    BridgeOverVlan,
+    /// A bridge, a VXLAN that reaches the client over the cable a port of it.
+    BridgeOverVxlan,
+}
+
+impl Front {
+    /// The interface's name.
+    pub const fn interface(self) -> &'static str {
+        match self {
+            Self::Cable => "eth0",
+            Self::Bridge | Self::BridgeOverVlan | Self::BridgeOverVxlan => "br1",
+            Self::Bond => "bond0",
+            Self::Vlan => "eth0.7",
+            Self::VlanOverBridge => "br1.7",
+        }
+    }
+
+    /// Whether frames on the cable carry a tag.
+    pub const fn is_tagged(self) -> bool {
+        matches!(
+            self,
+            Self::Vlan | Self::VlanOverBridge | Self::BridgeOverVlan
+        )
+    }
+
+    /// The interface on which the client has its address.
+    const fn at_client(self) -> &'static str {
+        match self {
+            Self::Cable | Self::Bridge | Self::Bond => "eth0",
+            Self::Vlan | Self::VlanOverBridge | Self::BridgeOverVlan => "eth0.7",
+            Self::BridgeOverVxlan => "vxlan0",
+        }
+    }
+}
 
 /// How the network is to be.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// The director's interface on the client's side.
+    pub front: Front,
+    /// Whether director and servers speak over VLAN 8: the director's end is `br0.8`, on its bridge.
+    pub back_vlan: bool,
     /// How many real servers.
     pub servers: u8,
     /// Whether the director forwards what is not for it.
@@ -34,6 +89,8 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            front: Front::Cable,
+            back_vlan: false,
             servers: 2,
             forward: false,
             own: Some(SERVICE),
@@ -63,7 +120,7 @@ pub struct Director {
     pub servers: Vec<Host>,
     /// Their processes.
     pub tasks: Vec<Task>,
-    prefix: String,
+    options: Options,
 }
 
 /// The address of real server `number`, counted from 1.
@@ -84,10 +141,22 @@ impl Director {
         let mut net = lab.wiring();
         net.veth(director, "eth0", client, "eth0")
             .bridge(director, "br0");
-        net.address(client, "eth0", &format!("{CLIENT}/24"))
+        wire_front(&mut net, director, client, options.front);
+        net.address(client, options.front.at_client(), &format!("{CLIENT}/24"))
             .route(client, &format!("default via {DIRECTOR}"));
-        net.address(director, "eth0", &format!("{DIRECTOR}/24"))
-            .address(director, "br0", &format!("{DIRECTOR_INSIDE}/24"));
+        net.address(
+            director,
+            options.front.interface(),
+            &format!("{DIRECTOR}/24"),
+        );
+        if options.back_vlan {
+            net.vlan(director, "br0", BACK_VLAN);
+        }
+        net.address(
+            director,
+            if options.back_vlan { "br0.8" } else { "br0" },
+            &format!("{DIRECTOR_INSIDE}/24"),
+        );
         if let Some(own) = options.own {
             net.address(director, "lo", &format!("{own}/32"));
         }
@@ -99,10 +168,10 @@ impl Director {
             director: director.clone(),
             servers: Vec::new(),
             tasks: Vec::new(),
-            prefix: prefix.clone(),
+            options: options.clone(),
         };
         for (host, number) in servers.iter().zip(1..) {
-            wire_server(&mut net, director, host, number, options.server_mtu);
+            wire_server(&mut net, director, host, number, options);
         }
         net.apply()?;
         built.servers = servers.to_vec();
@@ -124,9 +193,9 @@ impl Director {
         self.director.ip(&format!("link delete rs{number}"))?;
         self.tasks[index].kill()?;
         lab.remove_host(self.servers[index].clone())?;
-        let host = lab.host(&format!("{}rs{number}", self.prefix))?;
+        let host = lab.host(&format!("{}rs{number}", self.options.prefix))?;
         let mut net = lab.wiring();
-        wire_server(&mut net, &self.director, &host, number, 1500);
+        wire_server(&mut net, &self.director, &host, number, &self.options);
         net.apply()?;
         self.tasks[index] = Task::start(lab, &host, host.name(), &Ports::default())?;
         // A host that has come up says something, by which the director's kernel learns its new Ethernet address: one
@@ -141,7 +210,7 @@ impl Director {
     /// Adds one more client, on an interface of its own: 10.0.2.2, with the director as its default
     /// route.
     pub fn add_client(&self, lab: &Lab) -> Result<Host> {
-        let host = lab.host(&format!("{}other-client", self.prefix))?;
+        let host = lab.host(&format!("{}other-client", self.options.prefix))?;
         let mut net = lab.wiring();
         net.veth(&self.director, "eth1", &host, "eth0").address(
             &self.director,
@@ -157,9 +226,9 @@ impl Director {
     /// Adds one more real server and starts its task; its number, counted from 1.
     pub fn add_server(&mut self, lab: &Lab) -> Result<u8> {
         let number = u8::try_from(self.servers.len())? + 1;
-        let host = lab.host(&format!("{}rs{number}", self.prefix))?;
+        let host = lab.host(&format!("{}rs{number}", self.options.prefix))?;
         let mut net = lab.wiring();
-        wire_server(&mut net, &self.director, &host, number, 1500);
+        wire_server(&mut net, &self.director, &host, number, &self.options);
         net.apply()?;
         self.tasks
             .push(Task::start(lab, &host, host.name(), &Ports::default())?);
@@ -168,21 +237,65 @@ impl Director {
     }
 }
 
-fn wire_server(
-    net: &mut crate::wiring::Wiring,
-    director: &Host,
-    host: &Host,
-    number: u8,
-    mtu: u32,
-) {
+/// The VLAN on the client's side.
+const FRONT_VLAN: u16 = 7;
+/// The VLAN on the servers' side.
+const BACK_VLAN: u16 = 8;
+
+/// Everything between the cable to the client and the interfaces with the addresses.
+fn wire_front(net: &mut Wiring, director: &Host, client: &Host, front: Front) {
+    if front.is_tagged() {
+        net.vlan(client, "eth0", FRONT_VLAN);
+    }
+    match front {
+        Front::Cable => {}
+        Front::Bridge => {
+            net.bridge(director, "br1").port(director, "br1", "eth0");
+        }
+        Front::Bond => {
+            net.bond(director, "bond0").port(director, "bond0", "eth0");
+        }
+        Front::Vlan => {
+            net.vlan(director, "eth0", FRONT_VLAN);
+        }
+        Front::VlanOverBridge => {
+            net.bridge(director, "br1")
+                .port(director, "br1", "eth0")
+                .vlan(director, "br1", FRONT_VLAN);
+        }
+        Front::BridgeOverVlan => {
+            net.bridge(director, "br1")
+                .vlan(director, "eth0", FRONT_VLAN)
+                .port(director, "br1", "eth0.7");
+        }
+        Front::BridgeOverVxlan => {
+            for (host, own, other) in [
+                (director, "192.168.77.1", "192.168.77.2"),
+                (client, "192.168.77.2", "192.168.77.1"),
+            ] {
+                net.address(host, "eth0", &format!("{own}/24"))
+                    .tunnel(host, "vxlan0", 42, other);
+            }
+            net.bridge(director, "br1").port(director, "br1", "vxlan0");
+        }
+    }
+}
+
+fn wire_server(net: &mut Wiring, director: &Host, host: &Host, number: u8, options: &Options) {
+    let mtu = options.server_mtu;
     let port = format!("rs{number}");
     net.veth(director, &port, host, "eth0")
         .port(director, "br0", &port);
+    let mut interface = "eth0";
+    if options.back_vlan {
+        net.vlan(host, "eth0", BACK_VLAN);
+        interface = "eth0.8";
+    }
     if mtu != 1500 {
         net.mtu(director, &port, mtu)
             .mtu(host, "eth0", mtu)
             .mtu(director, "br0", mtu);
     }
-    net.address(host, "eth0", &format!("{}/24", server_address(number)))
+    net.address(host, interface, &format!("{}/24", server_address(number)))
         .route(host, &format!("default via {DIRECTOR_INSIDE}"));
 }
