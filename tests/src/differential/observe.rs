@@ -164,7 +164,11 @@ fn read_ip(bytes: &[u8], sent: u16, cut: bool) -> Option<Ip> {
         dont_fragment: place & 0x4000 != 0,
         fragment,
         sound,
-        body: read_body(bytes[9], body, (src, dst), whole, sent),
+        body: match fragment {
+            // Its beginning is no header.
+            Some((offset, _)) if offset > 0 => Body::Other(bytes[9], body.to_vec()),
+            _ => read_body(bytes[9], body, (src, dst), whole, sent),
+        },
     })
 }
 
