@@ -15,8 +15,9 @@ struct Walk<'s> {
     bar: u32,
     start: u32,
     step: u32,
-    /// How often the bar has come round to its start: twice without success means nobody takes connections.
-    rounds: u32,
+    /// The bar has come round to its start: a second time means that nobody takes connections. Not a count: the verifier
+    /// would follow each of its values. Not a `bool`: it would take one that comes from the stack for any byte.
+    wrapped: u32,
     found: u32,
 }
 
@@ -31,8 +32,9 @@ impl<A: Address, T: Tables<A>> Turn<T> for (Walk<'_>, core::marker::PhantomData<
                 return true;
             }
             walk.bar = walk.start;
-            walk.rounds += 1;
-            return walk.rounds < 2;
+            let again = walk.wrapped == 0;
+            walk.wrapped = 1;
+            return again;
         }
         let weight = list::weight(tables, walk.at);
         if weight > 0 && weight >= walk.bar {
@@ -63,7 +65,7 @@ pub(super) fn pick<A: Address, T: Tables<A>>(tables: &T, request: &Request<'_, A
             bar,
             start,
             step,
-            rounds: 0,
+            wrapped: 0,
             found: 0,
         },
         core::marker::PhantomData::<A>,
