@@ -7,6 +7,7 @@
 pub mod fake;
 
 mod bpf;
+mod buckets;
 mod clsact;
 mod connections;
 mod counters;

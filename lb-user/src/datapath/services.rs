@@ -9,9 +9,11 @@ use std::sync::atomic::{Ordering, fence};
 
 use aya::maps::{MapError, MapIter};
 use lb_common::abi::{
-    self, ANSWER, AVAILABLE, Address, Be16, Be32, Cursor, METHOD_MASQUERADE, SOURCE_NAT, V4,
+    self, ANSWER, AVAILABLE, Address, Be16, Be32, Buckets, Cursor, METHOD_MASQUERADE, SOURCE_NAT,
+    V4,
 };
 
+use super::buckets::{self, Blocks};
 use super::maps::{Maps, Plain};
 use super::slots::Slots;
 use super::{DatapathError, counters, ebpf_map, sys, words};
@@ -25,6 +27,7 @@ pub(super) struct Services {
     index: HashMap<(ScopeId, ServiceKey), u32>,
     services: Slots,
     servers: Slots,
+    blocks: Blocks,
     /// Removed servers whose connections live on.
     leaving: Vec<u32>,
 }
@@ -48,6 +51,7 @@ impl Services {
             }
             mend_cursor(maps, service, &listed);
         }
+        let blocks = adopt_tables(maps, index.values().copied())?;
         let mut leaving = Vec::new();
         for at in 1..maps.servers.len() {
             let server = maps.servers.at(at);
@@ -63,6 +67,7 @@ impl Services {
             servers: Slots::new(maps.servers.len(), |at| {
                 listed[at as usize] || maps.servers.at(at).service.load() != 0
             }),
+            blocks,
             leaving,
             index,
         })
@@ -87,6 +92,8 @@ impl Services {
             return Err(TableError::ServiceExists(service.key).into());
         }
         let key = words::service_key(scope, &service.key)?;
+        let scheduler = words::scheduler_number(service.scheduler);
+        buckets::check(scheduler, service.servers.len())?;
         let limit = u64::from(maps.services.len() - 1);
         let at = self.services.take().ok_or(DatapathError::Full {
             what: "services",
@@ -95,10 +102,11 @@ impl Services {
         })?;
         let place = maps.services.at(at);
         place.head.store(0);
-        place.cursor.store(0);
+        place.buckets.store(0);
         place.kind.store(key.kind);
         let made = write_attributes(place, service);
         let made = made
+            .and_then(|()| self.bind(maps, at, service.scheduler))
             .and_then(|()| {
                 service
                     .servers
@@ -106,6 +114,7 @@ impl Services {
                     .rev()
                     .try_for_each(|server| self.link(maps, at, &service.key, server))
             })
+            .map(|()| buckets::refill(maps, at))
             .and_then(|()| {
                 maps.service_keys
                     .insert(Plain(key), Plain(at), 0)
@@ -113,6 +122,7 @@ impl Services {
             });
         if let Err(error) = made {
             self.unlink_all(maps, at);
+            self.unbind(maps, at);
             self.services.give(at);
             return Err(error);
         }
@@ -129,10 +139,14 @@ impl Services {
     ) -> Result<(), DatapathError> {
         let at = self.find(scope, &service.key)?;
         let place = maps.services.at(at);
-        let other = place.scheduler.load() != words::scheduler_number(service.scheduler);
-        write_attributes(place, service)?;
-        if other {
-            sys::atomic64(&place.cursor).store(0, Ordering::SeqCst);
+        let before = place.scheduler.load();
+        if before != words::scheduler_number(service.scheduler) {
+            self.bind(maps, at, service.scheduler)?;
+        }
+        if let Err(error) = write_attributes(place, service) {
+            return self
+                .bind(maps, at, words::scheduler(before))
+                .and(Err(error));
         }
         weigh(maps, at);
         Ok(())
@@ -152,6 +166,7 @@ impl Services {
             .map_err(ebpf_map("remove a service"))?;
         self.index.remove(&(scope, *key));
         self.unlink_all(maps, at);
+        self.unbind(maps, at);
         self.services.give(at);
         Ok(())
     }
@@ -172,7 +187,11 @@ impl Services {
             }
             .into());
         }
-        self.link(maps, at, key, server)
+        let scheduler = maps.services.at(at).scheduler.load();
+        buckets::check(scheduler, list(maps, at).count() + 1)?;
+        self.link(maps, at, key, server)?;
+        buckets::refill(maps, at);
+        Ok(())
     }
 
     /// Changes a server's weight and method where it is.
@@ -192,7 +211,11 @@ impl Services {
         let place = maps.servers.at(index);
         place.method.store(method_number(server.method));
         place.weight.store(server.weight);
+        if server.weight != 0 {
+            place.last_weight.store(server.weight);
+        }
         weigh(maps, at);
+        buckets::refill(maps, at);
         Ok(())
     }
 
@@ -217,6 +240,7 @@ impl Services {
         } else {
             maps.servers.at(before).next.store(next);
         }
+        buckets::refill(maps, at);
         gone.flags.store(gone.flags.load() & !AVAILABLE);
         // The scheduler goes on where it stood: after the server before this one (ip_vs_rr_del_dest).
         sys::update64(&service.cursor, |word| {
@@ -312,6 +336,7 @@ impl Services {
                 place.port.store(port);
                 place.active.store(0);
                 place.total.store(0);
+                place.life.store(place.life.load().wrapping_add(1));
                 place.service.store(at);
                 index
             }
@@ -319,6 +344,7 @@ impl Services {
         let place = maps.servers.at(index);
         place.method.store(method_number(server.method));
         place.weight.store(server.weight);
+        place.last_weight.store(server.weight);
         let service = maps.services.at(at);
         place.next.store(service.head.load());
         place.flags.store(AVAILABLE);
@@ -327,6 +353,32 @@ impl Services {
         service.head.store(index);
         weigh(maps, at);
         Ok(())
+    }
+
+    /// The service's scheduler begins, without a cursor and without memories, on a table of its own if it needs one.
+    fn bind(&mut self, maps: &Maps, at: u32, scheduler: Scheduler) -> Result<(), DatapathError> {
+        let number = words::scheduler_number(scheduler);
+        buckets::check(number, list(maps, at).count())?;
+        let block = self.blocks.take(number)?;
+        // Whole before it can be found.
+        buckets::fill(maps, at, number, block);
+        fence(Ordering::Release);
+        let place = maps.services.at(at);
+        let before = Buckets::from_word(place.buckets.load());
+        place.bound.store(sys::now().0);
+        sys::atomic64(&place.buckets).store(block.word(), Ordering::SeqCst);
+        place.scheduler.store(number);
+        sys::atomic64(&place.cursor).store(0, Ordering::SeqCst);
+        self.blocks.give(before);
+        Ok(())
+    }
+
+    /// Gives the service's table back.
+    fn unbind(&mut self, maps: &Maps, at: u32) {
+        let place = maps.services.at(at);
+        let block = Buckets::from_word(place.buckets.load());
+        sys::atomic64(&place.buckets).store(0, Ordering::SeqCst);
+        self.blocks.give(block);
     }
 
     fn unlink_all(&mut self, maps: &Maps, at: u32) {
@@ -338,6 +390,28 @@ impl Services {
             self.leaving.push(index);
         }
     }
+}
+
+/// Takes up the tables of these services. What a daemon that died in between has left is made whole.
+fn adopt_tables(
+    maps: &Maps,
+    services: impl Iterator<Item = u32> + Clone,
+) -> Result<Blocks, DatapathError> {
+    let mut blocks = Blocks::new(maps.buckets.len());
+    let scheduler = |at: u32| maps.services.at(at).scheduler.load();
+    let (whole, broken): (Vec<u32>, Vec<u32>) = services.partition(|&at| {
+        let block = Buckets::from_word(maps.services.at(at).buckets.load());
+        blocks.adopt(block, scheduler(at))
+    });
+    for at in broken {
+        let block = blocks.take(scheduler(at))?;
+        buckets::fill(maps, at, scheduler(at), block);
+        sys::atomic64(&maps.services.at(at).buckets).store(block.word(), Ordering::SeqCst);
+    }
+    for at in whole {
+        buckets::refill(maps, at);
+    }
+    Ok(blocks)
 }
 
 /// The servers of a service, newest first.
@@ -387,9 +461,6 @@ fn write_attributes(place: &abi::Service, service: &Service) -> Result<(), Datap
         SourceNat::Address(address) => (SOURCE_NAT, words::address_words(address)?),
     };
     let (tcp, udp) = (service.timeouts.tcp, service.timeouts.udp);
-    place
-        .scheduler
-        .store(words::scheduler_number(service.scheduler));
     place.tcp_timeout.store(tcp.map_or(0, words::ticks));
     place.udp_timeout.store(udp.map_or(0, words::ticks));
     place.tcp_seconds.store(tcp.map_or(0, words::seconds));

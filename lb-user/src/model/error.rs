@@ -43,8 +43,6 @@ pub enum ModelError {
     ZeroMask,
     #[error("`{0}` is not a scheduler")]
     Scheduler(String),
-    #[error("scheduler {0} is not there yet")]
-    SchedulerNotYet(String),
     #[error("`{0}` is not a forwarding method")]
     Forwarding(String),
     #[error("forwarding method {0} is not there yet")]
@@ -105,7 +103,7 @@ impl ModelError {
             }
             Self::MarkOutsideMask { mark, mask } => format!("widen the mask, as in {mark:#x}/{:#x}", mask | mark),
             Self::ZeroMask => "leave the mask out to set the whole mark".into(),
-            Self::Scheduler(_) | Self::SchedulerNotYet(_) => "have: rr, wrr".into(),
+            Self::Scheduler(_) => format!("have: {}", super::Scheduler::names()),
             Self::Forwarding(_) | Self::ForwardingNotYet(_) => "have: masq".into(),
             Self::Weight(_) => "a weight is a number from 0 to 65535".into(),
             Self::Duration(_) => "write a number with a unit, as in 90s, 15m, 2h or 1d".into(),
