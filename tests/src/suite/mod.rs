@@ -8,6 +8,7 @@ mod icmp;
 mod itself;
 mod networks;
 mod packets;
+mod schedulers;
 mod scopes;
 mod setup;
 mod survival;
@@ -133,6 +134,7 @@ impl Choice {
         let groups = [
             itself::CASES,
             packets::CASES,
+            schedulers::CASES,
             director::CASES,
             traffic::CASES,
             icmp::CASES,
