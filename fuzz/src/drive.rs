@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use lb_common::{
     abi::{
-        Be16, Be32, ConnKey, SCHEDULER_WRR, SCOPE_EXPIRE_REMOVED, SCOPE_NO_REUSE, SweepItem, V4,
-        Word,
+        Be16, Be32, ConnKey, SCHEDULER_FLAG_1, SCHEDULER_FLAG_2, SCOPE_EXPIRE_REMOVED,
+        SCOPE_NO_REUSE, SweepItem, V4, Word,
     },
     conn::sweep::sweep,
     host::{Bytes, Capacity, HopSpec, MarkRule, Memory, ServerSpec, ServiceSpec},
@@ -107,6 +107,7 @@ fn world(input: &mut Input<'_>) -> Memory<V4> {
         half_open: 2,
         assured: 2,
         objects: 16,
+        buckets: 3 * 4093,
         ..Capacity::default()
     };
     let usual = Capacity {
@@ -114,6 +115,7 @@ fn world(input: &mut Input<'_>) -> Memory<V4> {
         half_open: 8,
         assured: 8,
         objects: 16,
+        buckets: 3 * 4093,
         ..Capacity::default()
     };
     let mut memory = Memory::new(SCOPE, if on(0) { small } else { usual });
@@ -156,7 +158,11 @@ fn world(input: &mut Input<'_>) -> Memory<V4> {
         };
         spec.source_nat = on(6 + index);
         spec.answer = protocol != 0 && on(9);
-        spec.scheduler = if on(10) { SCHEDULER_WRR } else { 0 };
+        // Any of the fifteen, and with it any flags.
+        if on(10) {
+            spec.scheduler = (options % 15) as u8;
+            spec.flags = (options >> 4) as u8 & (SCHEDULER_FLAG_1 | SCHEDULER_FLAG_2);
+        }
         let service = memory.add_service(&spec).expect("room for a service");
         for number in 0..2 {
             let spec = ServerSpec {

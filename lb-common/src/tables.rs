@@ -46,6 +46,13 @@ pub enum Traffic {
 pub trait Turn<T: ?Sized> {
     /// Does it; `false` ends the loop.
     fn turn(&mut self, tables: &T) -> bool;
+
+    /// The same, told how many turns came before. A turn that counts by itself would be followed by the verifier as often
+    /// as it is done, for it knows the count each time; this number it does not know, and follows the turn once.
+    #[inline(always)]
+    fn nth(&mut self, tables: &T, _number: usize) -> bool {
+        self.turn(tables)
+    }
 }
 
 /// The tables of one scope, for one address family.
@@ -71,7 +78,7 @@ pub trait Tables<A: Address> {
     fn bucket(&self, index: u32) -> u32;
     /// What lblc and lblcr remember of a destination.
     fn locality(&self, key: &LocalityKey<A>) -> Option<&Locality>;
-    /// Has this destination remembered, with this real server alone.
+    /// Has this destination remembered, with the real server of this name alone ([`Server::name`]).
     fn remember_locality(&self, key: &LocalityKey<A>, server: u32);
     /// The effect of a mark rule.
     fn mark(&self, key: &MarkKey<A>) -> Option<MarkValue>;

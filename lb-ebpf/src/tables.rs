@@ -336,8 +336,8 @@ impl Tables<V4> for Maps {
 }
 
 /// One turn of `bpf_loop`; 1 ends it.
-unsafe extern "C" fn once<B: Turn<Maps>>(_index: u64, turn: *mut c_void) -> i64 {
+unsafe extern "C" fn once<B: Turn<Maps>>(index: u64, turn: *mut c_void) -> i64 {
     // SAFETY: `repeat` passes a pointer to a `B`, and nobody else uses it meanwhile.
     let turn = unsafe { &mut *turn.cast::<B>() };
-    i64::from(!turn.turn(&Maps))
+    i64::from(!turn.nth(&Maps, index as usize))
 }

@@ -24,7 +24,7 @@ pub struct Locality {
     pub used: Shared<u32>,
     /// When (ticks) the set was last changed.
     pub changed: Shared<u32>,
-    /// Indexes of the real servers, 0 for none.
+    /// Names of the real servers ([`super::Server::name`]), the one that came last first; 0 for none, also in between.
     pub servers: [Shared<u32>; LOCALITY_SERVERS],
     /// Zero.
     pub pad: [Be16; 4],

@@ -144,8 +144,10 @@ pub struct Service {
     pub port: Shared<Be16>,
     /// Zero.
     pub pad2: u16,
+    /// lblc, lblcr: when (ticks) the scheduler began. What it remembers from before is of another life of this place.
+    pub bound: Shared<u32>,
     /// Zero.
-    pub pad3: [u32; 8],
+    pub pad3: [u32; 7],
 }
 
 /// The hash table of a service: a block of the buckets map, each bucket the index of a real server, 0 for none.
@@ -236,8 +238,11 @@ pub struct Server {
     pub lower_threshold: Shared<u32>,
     /// mh: the last weight that was not 0, so that a server out of rotation keeps its place in the table.
     pub last_weight: Shared<u32>,
+    /// How often this place has been given to a new real server, modulo 256: with the index it makes a name that lblc and
+    /// lblcr can remember ([`Server::name`]).
+    pub life: Shared<u32>,
     /// Zero.
-    pub pad: [u32; 5],
+    pub pad: [u32; 4],
     /// Connections that IPVS counts as active.
     pub active: Shared<u32>,
     /// All connections, active or not.
@@ -249,6 +254,24 @@ pub struct Server {
     pub overload: Shared<u32>,
     /// Zero.
     pub pad2: [u32; 12],
+}
+
+/// The most places for real servers: an index has so many bits in a name.
+pub const SERVERS_MAX: u32 = 1 << NAME_BITS;
+const NAME_BITS: u32 = 24;
+
+impl Server {
+    /// The name of the real server that has this place: another one once the place is somebody else's.
+    #[inline(always)]
+    pub fn name(&self, index: u32) -> u32 {
+        self.life.load() << NAME_BITS | index
+    }
+
+    /// The place of the real server with this name.
+    #[inline(always)]
+    pub const fn index(name: u32) -> u32 {
+        name & (SERVERS_MAX - 1)
+    }
 }
 
 /// Counters of a real server on one CPU.

@@ -486,8 +486,8 @@ impl<A: Address> Tables<A> for Memory<A> {
     }
 
     fn repeat<B: Turn<Self>>(&self, most: u32, turn: &mut B) {
-        for _ in 0..most {
-            if !turn.turn(self) {
+        for number in 0..most as usize {
+            if !turn.nth(self, number) {
                 return;
             }
         }

@@ -4,10 +4,12 @@ use std::vec::Vec;
 
 use super::Memory;
 use crate::abi::{
-    ANSWER, AVAILABLE, Address, Be16, Be32, Cursor, KIND_FWMARK, METHOD_MASQUERADE, SCHEDULER_RR,
-    SCHEDULER_WRR, SCOPE_FWMARKS, SCOPE_PORT_ZERO, SOURCE_NAT, Server, ServerStats, Service,
-    ServiceKey, Shared, Tick,
+    ANSWER, AVAILABLE, Address, Be16, Be32, Buckets, Cursor, KIND_FWMARK, METHOD_MASQUERADE,
+    SCHEDULER_RR, SCHEDULER_WRR, SCOPE_FWMARKS, SCOPE_PORT_ZERO, SOURCE_NAT, Server, ServerStats,
+    Service, ServiceKey, Shared, Tick,
 };
+use crate::schedule::table::{self, Entry};
+use crate::tables::Tables as _;
 
 /// A virtual service.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,6 +26,8 @@ pub struct ServiceSpec<A> {
     pub answer: bool,
     /// Seconds after which an idle TCP and an idle UDP connection expires; 0: the scope's setting.
     pub timeouts: (u32, u32),
+    /// More flags of the service, as `SCHEDULER_FLAG_…`.
+    pub flags: u8,
 }
 
 impl<A: Address> ServiceSpec<A> {
@@ -43,6 +47,7 @@ impl<A: Address> ServiceSpec<A> {
             nat_address,
             answer: false,
             timeouts: (0, 0),
+            flags: 0,
         }
     }
 
@@ -88,7 +93,8 @@ pub(super) fn no_service() -> Service {
         mark: Shared::new(0),
         port: Shared::new(Be16::ZERO),
         pad2: 0,
-        pad3: [0; 8],
+        bound: Shared::new(0),
+        pad3: [0; 7],
     }
 }
 
@@ -104,7 +110,8 @@ pub(super) fn no_server() -> Server {
         upper_threshold: Shared::new(0),
         lower_threshold: Shared::new(0),
         last_weight: Shared::new(0),
-        pad: [0; 5],
+        life: Shared::new(0),
+        pad: [0; 4],
         active: Shared::new(0),
         total: Shared::new(0),
         templates: Shared::new(0),
@@ -127,14 +134,15 @@ impl<A: Address> Memory<A> {
         service.head.store(0);
         service.wrr_start.store(0);
         service.wrr_step.store(1);
-        service.scheduler.store(spec.scheduler);
+        service.buckets.store(0);
+        self.bind(index, spec.scheduler)?;
+        let service = &self.services[index as usize];
         service.kind.store(key.kind);
         service.port.store(key.port);
         service.mark.store(key.mark());
         let answer = if spec.answer { ANSWER } else { 0 };
-        service
-            .flags
-            .store(answer | if spec.source_nat { SOURCE_NAT } else { 0 });
+        let source_nat = if spec.source_nat { SOURCE_NAT } else { 0 };
+        service.flags.store(answer | source_nat | spec.flags);
         service.nat_address.store(spec.nat_address.words());
         let (tcp, udp) = spec.timeouts;
         service.tcp_timeout.store(Tick::from_secs(tcp).0);
@@ -155,7 +163,48 @@ impl<A: Address> Memory<A> {
             self.remove_server(server);
         }
         self.service_keys.retain(|_, other| *other != index);
+        self.services[index as usize].buckets.store(0);
         self.set_service_flags();
+    }
+
+    /// Gives a service another scheduler, which begins anew. `false`: there is no room for its table, nothing changes.
+    pub fn set_scheduler(&mut self, index: u32, scheduler: u8) -> bool {
+        let bound = self.bind(index, scheduler).is_some();
+        if bound {
+            self.list_changed(index);
+        }
+        bound
+    }
+
+    /// The service's scheduler begins, without a cursor and without memories. `None` if there is no room for its table.
+    fn bind(&self, index: u32, scheduler: u8) -> Option<()> {
+        let table = self.room_for(index, table::buckets(scheduler))?;
+        let service = &self.services[index as usize];
+        service.buckets.store(table.word());
+        service.cursor.store(0);
+        service.bound.store(self.now().0);
+        service.scheduler.store(scheduler);
+        Some(())
+    }
+
+    /// A block of buckets that no other service has.
+    fn room_for(&self, index: u32, count: u32) -> Option<Buckets> {
+        if count == 0 {
+            return Some(Buckets { first: 0, count });
+        }
+        let others = || self.service_keys.values().filter(|other| **other != index);
+        let tables = || {
+            others().map(|other| Buckets::from_word(self.services[*other as usize].buckets.load()))
+        };
+        let free = |first: u32| {
+            first + count <= self.buckets.len() as u32
+                && tables()
+                    .all(|table| table.first + table.count <= first || first + count <= table.first)
+        };
+        let first = core::iter::once(0)
+            .chain(tables().map(|table| table.first + table.count))
+            .find(|first| free(*first))?;
+        Some(Buckets { first, count })
     }
 
     /// Adds a real server at the head of its service's list; gives its index, or `None` if there is no room.
@@ -176,11 +225,12 @@ impl<A: Address> Memory<A> {
         server.active.store(0);
         server.overload.store(0);
         server.last_weight.store(spec.weight);
+        server.life.store(server.life.load().wrapping_add(1));
         server.next.store(service.head.load());
         server.flags.store(AVAILABLE);
         service.head.store(index as u32);
         self.stats.borrow_mut()[index] = ServerStats::default();
-        self.weights_changed(service_index);
+        self.list_changed(service_index);
         Some(index as u32)
     }
 
@@ -188,8 +238,11 @@ impl<A: Address> Memory<A> {
     pub fn set_weight(&mut self, server: u32, weight: u32) {
         let server = &self.servers[server as usize];
         server.weight.store(weight);
+        if weight != 0 {
+            server.last_weight.store(weight);
+        }
         let service = server.service.load();
-        self.weights_changed(service);
+        self.list_changed(service);
     }
 
     /// Takes a real server out of its service's list. A cursor that stands on it steps back to the one
@@ -220,7 +273,7 @@ impl<A: Address> Memory<A> {
                 .word(),
             );
         }
-        self.weights_changed(service_index);
+        self.list_changed(service_index);
     }
 
     /// The real servers of a service, newest first.
@@ -234,9 +287,40 @@ impl<A: Address> Memory<A> {
         list
     }
 
-    /// The list or a weight of a service has changed: `ip_vs_wrr_dest_changed`. The walk begins again at the
-    /// head of the list, the bar stays where it can.
-    fn weights_changed(&self, service_index: u32) {
+    /// The list or a weight of a service has changed: what its scheduler knows of them is made anew.
+    fn list_changed(&self, service_index: u32) {
+        self.fill(service_index);
+        self.weigh(service_index);
+    }
+
+    /// Fills the service's table, if it has one.
+    fn fill(&self, service_index: u32) {
+        let service = &self.services[service_index as usize];
+        let place = Buckets::from_word(service.buckets.load());
+        let mut servers: Vec<Entry> = self
+            .servers_of(service_index)
+            .iter()
+            .map(|index| {
+                let server = &self.servers[*index as usize];
+                Entry::new(
+                    *index,
+                    A::from_words(server.address.load()),
+                    server.port.load(),
+                    server.weight.load(),
+                    server.last_weight.load(),
+                )
+            })
+            .collect();
+        let mut filled = std::vec![0; place.count as usize];
+        table::fill(service.scheduler.load(), &mut servers, &mut filled);
+        for (bucket, server) in (place.first..).zip(filled) {
+            self.buckets[bucket as usize].store(server);
+        }
+    }
+
+    /// What wrr knows of a list: `ip_vs_wrr_dest_changed`. The walk begins again at the head of the list, the bar stays
+    /// where it can.
+    fn weigh(&self, service_index: u32) {
         let service = &self.services[service_index as usize];
         let weights: Vec<u32> = self
             .servers_of(service_index)

@@ -4,12 +4,32 @@
 //! cursor is moved by compare-and-swap when the connection has really been made; if another processor was faster the choice
 //! is made again.
 
+mod dh;
+mod fo;
+pub mod hash;
+mod lblc;
+mod lblcr;
+mod lc;
+mod least;
 mod list;
+mod locality;
+mod mh;
+mod nq;
+mod ovf;
 mod rr;
+mod sed;
+mod sh;
+pub mod table;
+mod twos;
+mod wlc;
 mod wrr;
 
 use crate::{
-    abi::{Address, ConnKey, Cursor, SCHEDULER_RR, SCHEDULER_WRR, Service},
+    abi::{
+        Address, ConnKey, Cursor, SCHEDULER_DH, SCHEDULER_FO, SCHEDULER_LBLC, SCHEDULER_LBLCR,
+        SCHEDULER_LC, SCHEDULER_MH, SCHEDULER_NQ, SCHEDULER_OVF, SCHEDULER_RR, SCHEDULER_SED,
+        SCHEDULER_SH, SCHEDULER_TWOS, SCHEDULER_WLC, SCHEDULER_WRR, Service,
+    },
     conn::create::Scratch,
     tables::Tables,
 };
@@ -23,7 +43,8 @@ pub struct Request<'s, A> {
     pub index: u32,
     /// Its cursor.
     pub cursor: Cursor,
-    /// The addresses and ports of the packet.
+    /// The addresses and ports of the packet, as they are: also for a persistent service, whose netmask is about the
+    /// template and not about the choice (`ip_vs_sched_persist`).
     pub key: ConnKey<A>,
 }
 
@@ -86,11 +107,25 @@ pub fn choose<A: Address, T: Tables<A>>(
 /// Chooses a real server.
 #[inline(always)]
 pub fn pick<A: Address, T: Tables<A>>(tables: &T, request: &Request<'_, A>) -> Pick {
-    match request.service.scheduler.load() {
-        SCHEDULER_RR => rr::pick(tables, request),
-        SCHEDULER_WRR => wrr::pick(tables, request),
-        _ => Pick::without_cursor(0),
-    }
+    let server = match request.service.scheduler.load() {
+        SCHEDULER_RR => return rr::pick(tables, request),
+        SCHEDULER_WRR => return wrr::pick(tables, request),
+        SCHEDULER_LC => least::pick::<lc::LeastConnection, A, T>(tables, request),
+        SCHEDULER_WLC => least::pick::<wlc::WeightedLeastConnection, A, T>(tables, request),
+        SCHEDULER_SED => least::pick::<sed::ShortestExpectedDelay, A, T>(tables, request),
+        SCHEDULER_NQ => least::pick::<nq::NeverQueue, A, T>(tables, request),
+        SCHEDULER_FO => least::pick::<fo::Failover, A, T>(tables, request),
+        SCHEDULER_OVF => least::pick::<ovf::Overflow, A, T>(tables, request),
+        SCHEDULER_DH => dh::pick(tables, request),
+        SCHEDULER_SH => sh::pick(tables, request),
+        SCHEDULER_MH => mh::pick(tables, request),
+        SCHEDULER_LBLC => lblc::pick(tables, request),
+        SCHEDULER_LBLCR => lblcr::pick(tables, request),
+        SCHEDULER_TWOS => twos::pick(tables, request),
+        // SCHEDULER_NONE.
+        _ => 0,
+    };
+    Pick::without_cursor(server)
 }
 
 /// Moves the cursor. `false`: the choice rests on an older cursor and must be made again.

@@ -266,8 +266,8 @@ impl Tables<V4> for Processor<'_> {
     }
 
     fn repeat<B: Turn<Self>>(&self, most: u32, turn: &mut B) {
-        for _ in 0..most {
-            if !turn.turn(self) {
+        for number in 0..most as usize {
+            if !turn.nth(self, number) {
                 return;
             }
         }

@@ -682,8 +682,8 @@ fn the_grammar_holds_together() {
             "error: invalid value '10.0.0.1:80' for '<SERVICE>': `10.0.0.1` is not a protocol\nhint: have: tcp, udp, sctp\n",
         ),
         (
-            "service add tcp:10.0.0.1:80 --scheduler wlc",
-            "error: invalid value 'wlc' for '--scheduler <SCHEDULER>': scheduler wlc is not there yet\nhint: have: rr, wrr\n",
+            "service add tcp:10.0.0.1:80 --scheduler best",
+            "error: invalid value 'best' for '--scheduler <SCHEDULER>': `best` is not a scheduler\nhint: have: rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, twos, none\n",
         ),
         (
             "settings set conntrack=1",

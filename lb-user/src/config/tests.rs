@@ -253,12 +253,8 @@ fn a_server_without_a_service() {
 #[test]
 fn values() {
     refused(
-        "[[service]]\naddress = \"tcp:10.0.0.1:80\"\nscheduler = \"wlc\"",
-        "lb.toml:3:13: scheduler wlc is not there yet\nhave: rr, wrr",
-    );
-    refused(
         "[[service]]\naddress = \"tcp:10.0.0.1:80\"\nscheduler = \"best\"",
-        "lb.toml:3:13: `best` is not a scheduler\nhave: rr, wrr",
+        "lb.toml:3:13: `best` is not a scheduler\nhave: rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, twos, none",
     );
     refused(
         "[[service]]\naddress = \"tcp:10.0.0.1:80\"\n[[service.server]]\naddress = \"10.1.0.1\"\nmethod = \"tunnel\"",

@@ -16,8 +16,9 @@ use crate::model::{
 
 const SCHEDULER_FLAGS: [u8; 3] = [SCHEDULER_FLAG_1, SCHEDULER_FLAG_2, SCHEDULER_FLAG_3];
 
-/// Writes all that is set of a service. New connections may meet some of it before the rest; that it is persistent they
-/// learn after how, and that it no longer is before the rest of it goes.
+/// Writes all that is set of a service but its scheduler, which is bound together with its table. New connections may meet
+/// some of it before the rest; that it is persistent they learn after how, and that it no longer is before the rest of it
+/// goes.
 pub(super) fn write_service(place: &abi::Service, service: &Service) -> Result<(), DatapathError> {
     let (nat, address) = match service.source_nat {
         SourceNat::Off => (0, [Be32::ZERO; 4]),
@@ -47,9 +48,6 @@ pub(super) fn write_service(place: &abi::Service, service: &Service) -> Result<(
         .fold(nat, |all, (_, flag)| all | flag);
 
     let (tcp, udp) = (service.timeouts.tcp, service.timeouts.udp);
-    place
-        .scheduler
-        .store(words::scheduler_number(service.scheduler));
     place.tcp_timeout.store(tcp.map_or(0, words::ticks));
     place.udp_timeout.store(udp.map_or(0, words::ticks));
     place.tcp_seconds.store(tcp.map_or(0, words::seconds));
@@ -208,7 +206,8 @@ mod tests {
             mark: u32::MAX.into_shared(),
             port: Be16::from_raw(u16::MAX).into_shared(),
             pad2: 0,
-            pad3: [0; 8],
+            bound: 0.into_shared(),
+            pad3: [0; 7],
         }
     }
 
@@ -234,7 +233,8 @@ mod tests {
             upper_threshold: 0.into_shared(),
             lower_threshold: 0.into_shared(),
             last_weight: 0.into_shared(),
-            pad: [0; 5],
+            life: 0.into_shared(),
+            pad: [0; 4],
             active: 0.into_shared(),
             total: 0.into_shared(),
             templates: 0.into_shared(),
@@ -248,6 +248,7 @@ mod tests {
         fn what_is_written_is_read(table in table_strategy()) {
             for service in table.services() {
                 let place = service_place();
+                place.scheduler.store(words::scheduler_number(service.scheduler));
                 write_service(&place, service).unwrap();
                 prop_assert_eq!(&read_service(&place, service.key), &service.without_servers());
                 for server in &service.servers {

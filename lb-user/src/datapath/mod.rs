@@ -9,6 +9,7 @@ pub mod fake;
 mod accounts;
 mod attributes;
 mod bpf;
+mod buckets;
 mod clsact;
 mod connections;
 mod counters;

@@ -8,9 +8,10 @@ use std::net::SocketAddr;
 use std::sync::atomic::{Ordering, fence};
 
 use aya::maps::{MapError, MapIter};
-use lb_common::abi::{self, AVAILABLE, Be16, Cursor, V4};
+use lb_common::abi::{self, AVAILABLE, Be16, Buckets, Cursor, V4};
 
 use super::accounts::{Accounts, Owner, Pinned, Place};
+use super::buckets::{self, Blocks};
 use super::leaving::{Identity, Leaving};
 use super::maps::{Maps, Plain};
 use super::slots::Slots;
@@ -22,6 +23,7 @@ pub(super) struct Services {
     index: HashMap<(ScopeId, ServiceKey), u32>,
     services: Slots,
     servers: Slots,
+    blocks: Blocks,
     /// What was removed and is not yet gone.
     leaving: Leaving,
     pub(super) accounts: Accounts<Pinned>,
@@ -46,6 +48,7 @@ impl Services {
             }
             mend_cursor(maps, service, &listed);
         }
+        let blocks = adopt_tables(maps, index.values().copied())?;
         let in_use: HashSet<u32> = index.values().copied().collect();
         let accounts = Accounts::open(
             kept,
@@ -86,6 +89,7 @@ impl Services {
             servers: Slots::new(maps.servers.len(), |at| {
                 listed[at as usize] || maps.servers.at(at).service.load() != 0
             }),
+            blocks,
             leaving,
             accounts,
             index,
@@ -111,6 +115,10 @@ impl Services {
             return Err(TableError::ServiceExists(service.key).into());
         }
         let key = words::service_key(scope, &service.key)?;
+        buckets::check(
+            words::scheduler_number(service.scheduler),
+            service.servers.len(),
+        )?;
         // One that is added again soon finds its servers again, as in IPVS, and counts from nothing.
         let at = match self.leaving.revive((scope, service.key)) {
             Some(at) => at,
@@ -124,11 +132,12 @@ impl Services {
         self.accounts.begin(Owner::service(at), already)?;
         let place = maps.services.at(at);
         place.head.store(0);
-        place.cursor.store(0);
+        place.buckets.store(0);
         place.kind.store(key.kind);
         attributes::write_key(place, &service.key);
         let made = attributes::write_service(place, service);
         let made = made
+            .and_then(|()| self.bind(maps, at, service.scheduler))
             .and_then(|()| {
                 service
                     .servers
@@ -136,6 +145,7 @@ impl Services {
                     .rev()
                     .try_for_each(|server| self.link(maps, at, &service.key, server))
             })
+            .map(|()| buckets::refill(maps, at))
             .and_then(|()| {
                 maps.service_keys
                     .insert(Plain(key), Plain(at), 0)
@@ -158,10 +168,14 @@ impl Services {
     ) -> Result<(), DatapathError> {
         let at = self.find(scope, &service.key)?;
         let place = maps.services.at(at);
-        let other = place.scheduler.load() != words::scheduler_number(service.scheduler);
-        attributes::write_service(place, service)?;
-        if other {
-            sys::atomic64(&place.cursor).store(0, Ordering::SeqCst);
+        let before = place.scheduler.load();
+        if before != words::scheduler_number(service.scheduler) {
+            self.bind(maps, at, service.scheduler)?;
+        }
+        if let Err(error) = attributes::write_service(place, service) {
+            return self
+                .bind(maps, at, words::scheduler(before))
+                .and(Err(error));
         }
         weigh(maps, at);
         Ok(())
@@ -194,6 +208,7 @@ impl Services {
         was: Option<(ScopeId, ServiceKey)>,
     ) -> Result<(), DatapathError> {
         self.unlink_all(maps, at);
+        self.unbind(maps, at);
         if !self.leaving.hold(at, was) {
             self.services.give(at);
         }
@@ -231,7 +246,11 @@ impl Services {
             }
             .into());
         }
-        self.link(maps, at, key, server)
+        let scheduler = maps.services.at(at).scheduler.load();
+        buckets::check(scheduler, list(maps, at).count() + 1)?;
+        self.link(maps, at, key, server)?;
+        buckets::refill(maps, at);
+        Ok(())
     }
 
     /// Changes a server's attributes where it is.
@@ -250,6 +269,7 @@ impl Services {
         })?;
         attributes::write_server(maps.servers.at(index), server, false);
         weigh(maps, at);
+        buckets::refill(maps, at);
         Ok(())
     }
 
@@ -274,6 +294,7 @@ impl Services {
         } else {
             maps.servers.at(before).next.store(next);
         }
+        buckets::refill(maps, at);
         gone.flags.store(gone.flags.load() & !AVAILABLE);
         // The scheduler goes on where it stood: after the server before this one (ip_vs_rr_del_dest).
         sys::update64(&service.cursor, |word| {
@@ -363,6 +384,7 @@ impl Services {
                 place.total.store(0);
                 place.templates.store(0);
                 place.overload.store(0);
+                place.life.store(place.life.load().wrapping_add(1));
                 place.service.store(at);
                 index
             }
@@ -377,6 +399,32 @@ impl Services {
         service.head.store(index);
         weigh(maps, at);
         Ok(())
+    }
+
+    /// The service's scheduler begins, without a cursor and without memories, on a table of its own if it needs one.
+    fn bind(&mut self, maps: &Maps, at: u32, scheduler: Scheduler) -> Result<(), DatapathError> {
+        let number = words::scheduler_number(scheduler);
+        buckets::check(number, list(maps, at).count())?;
+        let block = self.blocks.take(number)?;
+        // Whole before it can be found.
+        buckets::fill(maps, at, number, block);
+        fence(Ordering::Release);
+        let place = maps.services.at(at);
+        let before = Buckets::from_word(place.buckets.load());
+        place.bound.store(sys::now().0);
+        sys::atomic64(&place.buckets).store(block.word(), Ordering::SeqCst);
+        place.scheduler.store(number);
+        sys::atomic64(&place.cursor).store(0, Ordering::SeqCst);
+        self.blocks.give(before);
+        Ok(())
+    }
+
+    /// Gives the service's table back.
+    fn unbind(&mut self, maps: &Maps, at: u32) {
+        let place = maps.services.at(at);
+        let block = Buckets::from_word(place.buckets.load());
+        sys::atomic64(&place.buckets).store(0, Ordering::SeqCst);
+        self.blocks.give(block);
     }
 
     fn unlink_all(&mut self, maps: &Maps, at: u32) {
@@ -398,6 +446,28 @@ fn identity(maps: &Maps, index: u32) -> Identity {
         server.address.load(),
         server.port.load(),
     )
+}
+
+/// Takes up the tables of these services. What a daemon that died in between has left is made whole.
+fn adopt_tables(
+    maps: &Maps,
+    services: impl Iterator<Item = u32> + Clone,
+) -> Result<Blocks, DatapathError> {
+    let mut blocks = Blocks::new(maps.buckets.len());
+    let scheduler = |at: u32| maps.services.at(at).scheduler.load();
+    let (whole, broken): (Vec<u32>, Vec<u32>) = services.partition(|&at| {
+        let block = Buckets::from_word(maps.services.at(at).buckets.load());
+        blocks.adopt(block, scheduler(at))
+    });
+    for at in broken {
+        let block = blocks.take(scheduler(at))?;
+        buckets::fill(maps, at, scheduler(at), block);
+        sys::atomic64(&maps.services.at(at).buckets).store(block.word(), Ordering::SeqCst);
+    }
+    for at in whole {
+        buckets::refill(maps, at);
+    }
+    Ok(blocks)
 }
 
 /// The servers of a service, newest first.

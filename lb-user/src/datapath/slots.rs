@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// How long an element that was given back is not given out again: a program that is running may still look at it.
-const QUARANTINE: Duration = Duration::from_secs(2);
+pub(super) const QUARANTINE: Duration = Duration::from_secs(2);
 
 /// The indexes of an array, from 1: index 0 is never used.
 #[derive(Debug)]

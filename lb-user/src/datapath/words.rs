@@ -3,9 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use lb_common::abi::{
-    self, Address, Be16, Be32, KIND_ADDRESS, KIND_FWMARK, SCHEDULER_RR, SCHEDULER_WRR, Tick, V4,
-};
+use lb_common::abi::{self, Address, Be16, Be32, KIND_ADDRESS, KIND_FWMARK, Tick, V4};
 use lb_common::transport;
 
 use super::DatapathError;
@@ -112,16 +110,42 @@ pub(super) fn service(key: &abi::ServiceKey<V4>) -> Option<ServiceKey> {
 /// The scheduler's number.
 pub(super) const fn scheduler_number(scheduler: Scheduler) -> u8 {
     match scheduler {
-        Scheduler::RoundRobin => SCHEDULER_RR,
-        Scheduler::WeightedRoundRobin => SCHEDULER_WRR,
+        Scheduler::RoundRobin => abi::SCHEDULER_RR,
+        Scheduler::WeightedRoundRobin => abi::SCHEDULER_WRR,
+        Scheduler::LeastConnection => abi::SCHEDULER_LC,
+        Scheduler::WeightedLeastConnection => abi::SCHEDULER_WLC,
+        Scheduler::LocalityBased => abi::SCHEDULER_LBLC,
+        Scheduler::LocalityBasedReplicated => abi::SCHEDULER_LBLCR,
+        Scheduler::DestinationHashing => abi::SCHEDULER_DH,
+        Scheduler::SourceHashing => abi::SCHEDULER_SH,
+        Scheduler::ShortestExpectedDelay => abi::SCHEDULER_SED,
+        Scheduler::NeverQueue => abi::SCHEDULER_NQ,
+        Scheduler::Failover => abi::SCHEDULER_FO,
+        Scheduler::Overflow => abi::SCHEDULER_OVF,
+        Scheduler::MaglevHashing => abi::SCHEDULER_MH,
+        Scheduler::TwoChoices => abi::SCHEDULER_TWOS,
+        Scheduler::None => abi::SCHEDULER_NONE,
     }
 }
 
-/// Back from [`scheduler_number`].
+/// Back from [`scheduler_number`]; what no version of this program writes chooses nobody.
 pub(super) const fn scheduler(number: u8) -> Scheduler {
     match number {
-        SCHEDULER_WRR => Scheduler::WeightedRoundRobin,
-        _ => Scheduler::RoundRobin,
+        abi::SCHEDULER_RR => Scheduler::RoundRobin,
+        abi::SCHEDULER_WRR => Scheduler::WeightedRoundRobin,
+        abi::SCHEDULER_LC => Scheduler::LeastConnection,
+        abi::SCHEDULER_WLC => Scheduler::WeightedLeastConnection,
+        abi::SCHEDULER_LBLC => Scheduler::LocalityBased,
+        abi::SCHEDULER_LBLCR => Scheduler::LocalityBasedReplicated,
+        abi::SCHEDULER_DH => Scheduler::DestinationHashing,
+        abi::SCHEDULER_SH => Scheduler::SourceHashing,
+        abi::SCHEDULER_SED => Scheduler::ShortestExpectedDelay,
+        abi::SCHEDULER_NQ => Scheduler::NeverQueue,
+        abi::SCHEDULER_FO => Scheduler::Failover,
+        abi::SCHEDULER_OVF => Scheduler::Overflow,
+        abi::SCHEDULER_MH => Scheduler::MaglevHashing,
+        abi::SCHEDULER_TWOS => Scheduler::TwoChoices,
+        _ => Scheduler::None,
     }
 }
 
@@ -133,4 +157,16 @@ pub(super) fn seconds(span: Duration) -> u32 {
 /// A span in ticks, never zero.
 pub(super) fn ticks(span: Duration) -> u32 {
     Tick::from_secs(seconds(span)).0.max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_scheduler_has_a_number_of_its_own() {
+        for one in Scheduler::ALL {
+            assert_eq!(scheduler(scheduler_number(one)), one);
+        }
+    }
 }

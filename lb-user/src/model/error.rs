@@ -78,8 +78,6 @@ pub enum ModelError {
     ZeroMask,
     #[error("`{0}` is not a scheduler")]
     Scheduler(String),
-    #[error("scheduler {0} is not there yet")]
-    SchedulerNotYet(String),
     #[error("`{0}` is not a forwarding method")]
     Forwarding(String),
     #[error("forwarding method {0} is not there yet")]
@@ -160,7 +158,7 @@ impl ModelError {
             }
             Self::MarkOutsideMask { mark, mask } => format!("widen the mask, as in {mark:#x}/{:#x}", mask | mark),
             Self::ZeroMask => "leave the mask out to set the whole mark".into(),
-            Self::Scheduler(_) | Self::SchedulerNotYet(_) => "have: rr, wrr".into(),
+            Self::Scheduler(_) => format!("have: {}", super::Scheduler::names()),
             Self::Forwarding(_) | Self::ForwardingNotYet(_) => "have: masq, direct".into(),
             Self::Weight(_) => format!("a weight is a number from 0 to {MAX_WEIGHT}"),
             Self::Duration(_) => "write a number with a unit, as in 90s, 15m, 2h or 1d".into(),

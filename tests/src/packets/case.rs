@@ -89,6 +89,8 @@ pub enum Change {
     Weight(usize, u32),
     /// Out of its service's list.
     RemoveServer(usize),
+    /// A service gets another scheduler (`SCHEDULER_…`).
+    Scheduler(usize, u8),
     /// A service goes, with its real servers.
     RemoveService(usize),
     /// The connection of this client packet is put into a state by force.

@@ -195,6 +195,11 @@ pub fn apply(
         }
         Change::Weight(number, weight) => memory.set_weight(server(*number)?, *weight),
         Change::RemoveServer(number) => memory.remove_server(server(*number)?),
+        Change::Scheduler(number, scheduler) => {
+            if !memory.set_scheduler(service(*number)?, *scheduler) {
+                return Err("no room for a table".to_owned());
+            }
+        }
         Change::RemoveService(number) => memory.remove_service(service(*number)?),
         Change::State(..) | Change::ErrorBudget(_) => {
             return Err("not a change of services".to_owned());

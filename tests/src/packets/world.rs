@@ -176,6 +176,13 @@ impl Service {
         self.spec.scheduler = scheduler;
         self
     }
+
+    /// With more flags (`SCHEDULER_FLAG_…`).
+    #[must_use]
+    pub fn flagged(mut self, flags: u8) -> Self {
+        self.spec.flags = flags;
+        self
+    }
 }
 
 /// A real server of weight 1.

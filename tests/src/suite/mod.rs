@@ -9,6 +9,7 @@ mod itself;
 mod networks;
 mod once;
 mod packets;
+mod schedulers;
 mod scopes;
 mod settings;
 mod setup;
@@ -152,6 +153,7 @@ impl Choice {
         let groups = [
             itself::CASES,
             packets::CASES,
+            schedulers::CASES,
             director::CASES,
             traffic::CASES,
             icmp::CASES,

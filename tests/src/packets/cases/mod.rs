@@ -1,6 +1,7 @@
 //! The cases, by what they are about.
 
 mod checksums;
+mod choice;
 mod classify;
 mod errors;
 mod fragments;
@@ -26,6 +27,7 @@ pub fn all() -> Vec<Case> {
         source_nat::cases,
         classify::cases,
         schedule::cases,
+        choice::cases,
         states::cases,
         lifetime::cases,
         fragments::cases,

@@ -9,8 +9,9 @@ use aya::{
 };
 use lb_common::{
     abi::{
-        AnswerKey, Be32, ConnKey, FragmentKey, FragmentPorts, Interface, InterfaceKey, MarkKey,
-        MarkValue, RouteKey, Scope, ServerStats, ServiceKey, Tick, Tuple, V4, Word,
+        AnswerKey, Be32, Buckets, ConnKey, FragmentKey, FragmentPorts, Interface, InterfaceKey,
+        LocalityKey, MarkKey, MarkValue, RouteKey, Scope, ServerStats, ServiceKey, Tick, Tuple, V4,
+        Word,
     },
     host::Memory,
     tables::Tables,
@@ -66,6 +67,9 @@ const TOTAL: usize = std::mem::offset_of!(lb_common::abi::Server, total) / 4;
 const TEMPLATES: usize = std::mem::offset_of!(lb_common::abi::Server, templates) / 4;
 const OVERLOAD: usize = std::mem::offset_of!(lb_common::abi::Server, overload) / 4;
 const CURSOR: usize = std::mem::offset_of!(lb_common::abi::Service, cursor) / 4;
+const BOUND: usize = std::mem::offset_of!(lb_common::abi::Service, bound) / 4;
+/// What is remembered of a destination: when it was used and changed come first.
+const LOCALITY: usize = size_of::<lb_common::abi::Locality>() / 4;
 
 fn words<T, const N: usize>(value: &T) -> Words<N> {
     assert_eq!(size_of::<T>(), 4 * N);
@@ -83,6 +87,11 @@ pub(super) fn now() -> Tick {
     time.map_or(Tick::default(), |time| {
         Tick::from_nanos(time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
     })
+}
+
+/// A time of the tables in memory by the clock of the programs.
+fn from_clock(memory: &Memory<V4>, ticks: u32) -> u32 {
+    now().0.wrapping_add_signed(Tick(ticks).since(memory.now()))
 }
 
 macro_rules! typed {
@@ -177,6 +186,7 @@ impl<'o> Maps<'o> {
     pub(super) fn clear(&mut self) -> Result<(), String> {
         self.empty::<ConnKey<V4>, Entry>("CONNS")?;
         self.empty::<FragmentKey<V4>, FragmentPorts>("FRAGMENTS")?;
+        self.empty::<LocalityKey<V4>, Words<LOCALITY>>("LOCALITIES")?;
         let mut tickets: Array<&mut MapData, u32> = typed!(self.0, map_mut, "TICKETS");
         for ring in 0..2 {
             tickets.set(ring, 0, 0).map_err(failed("clear TICKETS"))?;
@@ -255,11 +265,14 @@ impl<'o> Maps<'o> {
         let mut services: Array<&mut MapData, Plain<Words<SERVICE>>> =
             typed!(self.0, map_mut, "SERVICES");
         for index in 0..OBJECTS {
-            let service = memory.service(index).ok_or("no such service")?;
+            let mut service: Words<SERVICE> =
+                words(memory.service(index).ok_or("no such service")?);
+            service[BOUND] = from_clock(memory, service[BOUND]);
             services
-                .set(index, Plain(words(service)), 0)
+                .set(index, Plain(service), 0)
                 .map_err(failed("write SERVICES"))?;
         }
+        self.write_tables(memory)?;
         let mut servers: Array<&mut MapData, Plain<Words<SERVER>>> =
             typed!(self.0, map_mut, "SERVERS");
         for index in 0..OBJECTS {
@@ -271,11 +284,24 @@ impl<'o> Maps<'o> {
         let mut hops: Array<&mut MapData, Plain<Words<HOP>>> = typed!(self.0, map_mut, "HOPS");
         for index in 0..OBJECTS {
             let mut hop: Words<HOP> = words(memory.hop(index).ok_or("no such hop")?);
-            // From one clock to the other.
-            let left = Tick(hop[HOP_LEASE]).since(memory.now());
-            hop[HOP_LEASE] = now().0.wrapping_add_signed(left);
+            hop[HOP_LEASE] = from_clock(memory, hop[HOP_LEASE]);
             hops.set(index, Plain(hop), 0)
                 .map_err(failed("write HOPS"))?;
+        }
+        Ok(())
+    }
+
+    /// The tables of the services that have one.
+    fn write_tables(&mut self, memory: &Memory<V4>) -> Result<(), String> {
+        let mut buckets: Array<&mut MapData, u64> = typed!(self.0, map_mut, "BUCKETS");
+        for (_, index) in memory.service_keys() {
+            let service = memory.service(*index).ok_or("no such service")?;
+            let table = Buckets::from_word(service.buckets.load());
+            for bucket in table.first..table.first + table.count {
+                buckets
+                    .set(bucket, u64::from(memory.bucket(bucket)), 0)
+                    .map_err(failed("write BUCKETS"))?;
+            }
         }
         Ok(())
     }
@@ -352,6 +378,29 @@ impl<'o> Maps<'o> {
             fragments
                 .insert(key, Plain(ports), 0)
                 .map_err(failed("write FRAGMENTS"))?;
+        }
+        let mut known: HashMap<&mut MapData, Plain<LocalityKey<V4>>, Plain<Words<LOCALITY>>> =
+            typed!(self.0, map_mut, "LOCALITIES");
+        let all: Vec<_> = known
+            .iter()
+            .collect::<Result<_, _>>()
+            .map_err(failed("read LOCALITIES"))?;
+        for (key, Plain(mut locality)) in all {
+            for when in &mut locality[..2] {
+                *when = when.wrapping_sub(ticks);
+            }
+            known
+                .insert(key, Plain(locality), 0)
+                .map_err(failed("write LOCALITIES"))?;
+        }
+        let mut services: Array<&mut MapData, Plain<Words<SERVICE>>> =
+            typed!(self.0, map_mut, "SERVICES");
+        for index in 0..OBJECTS {
+            let Plain(mut service) = services.get(&index, 0).map_err(failed("read SERVICES"))?;
+            service[BOUND] = service[BOUND].wrapping_sub(ticks);
+            services
+                .set(index, Plain(service), 0)
+                .map_err(failed("write SERVICES"))?;
         }
         let mut hops: Array<&mut MapData, Plain<Words<HOP>>> = typed!(self.0, map_mut, "HOPS");
         for index in 0..OBJECTS {
