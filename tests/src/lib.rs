@@ -19,6 +19,7 @@ pub mod demo;
 pub mod host;
 pub mod http;
 pub mod icmp;
+pub mod ipvsadm;
 pub mod lab;
 pub mod load;
 pub mod netns;

@@ -6,7 +6,9 @@
 //! against recordings of the real program (`tests/ipvsadm/`).
 
 mod address;
+mod autostart;
 mod command;
+pub mod daemon;
 mod execute;
 mod failure;
 mod help;
@@ -24,6 +26,7 @@ mod scan;
 mod scripts;
 mod values;
 pub mod view;
+mod wire;
 
 pub use command::{Command, Format};
 pub use execute::Front;

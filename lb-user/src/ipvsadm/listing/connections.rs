@@ -58,8 +58,73 @@ fn line(connection: &Connection, format: Format, names: &dyn Names) -> String {
     let destination = end(&connection.destination);
     match &connection.engine {
         Some((name, data)) if format.persistent_conn => {
-            format!("{begin} {destination:<18} {name:<16} {data}")
+            // Not the widths of the title.
+            format!("{begin} {destination:<16} {name:<18} {data}")
         }
         _ => format!("{begin} {destination}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::names::Table;
+    use super::*;
+
+    /// What ipvsadm printed in a guest.
+    const LISTED: &str = "\
+IPVS connection entries
+pro expire state       source             virtual            destination        pe name          pe_data
+IP  00:58  ASSURED     10.9.0.1:0         0.0.0.7:0          127.0.0.1:0
+TCP 14:58  ESTABLISHED 10.9.0.1:52752     10.9.0.1:443       127.0.0.1:8080
+UDP 00:38  NONE        10.9.0.1:0         10.9.0.1:5060      127.0.0.1:5353   sip                abc@def
+";
+
+    #[test]
+    fn templates_and_engines() {
+        let end = |text: &str| {
+            let socket: std::net::SocketAddr = text.parse().unwrap();
+            DestinationId {
+                address: socket.ip(),
+                port: socket.port(),
+            }
+        };
+        let of = |protocol, ends: [&str; 3], state: &str, expires| Connection {
+            protocol,
+            client: end(ends[0]),
+            service: end(ends[1]),
+            destination: end(ends[2]),
+            state: state.to_owned(),
+            expires,
+            engine: None,
+        };
+        let mut called = of(
+            Some(Protocol::Udp),
+            ["10.9.0.1:0", "10.9.0.1:5060", "127.0.0.1:5353"],
+            "NONE",
+            38,
+        );
+        called.engine = Some(("sip".to_owned(), "abc@def".to_owned()));
+        let listed = [
+            of(None, ["10.9.0.1:0", "0.0.0.7:0", "127.0.0.1:0"], "ASSURED", 58),
+            of(
+                Some(Protocol::Tcp),
+                ["10.9.0.1:52752", "10.9.0.1:443", "127.0.0.1:8080"],
+                "ESTABLISHED",
+                898,
+            ),
+            called,
+        ];
+        let format = Format {
+            numeric: true,
+            persistent_conn: true,
+            ..Format::default()
+        };
+        let names = Table::default();
+        assert_eq!(connections(&listed, format, &names), LISTED);
+        // With minutes that are more than an hour, and without the last columns.
+        let mut long = listed[1].clone();
+        long.expires = 2_678_400;
+        let text = connections(&[long], Format::default(), &names);
+        assert!(text.ends_with("TCP 44640:00 ESTABLISHED 10.9.0.1:52752     10.9.0.1:443       127.0.0.1:8080\n"));
     }
 }
