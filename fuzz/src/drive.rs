@@ -107,12 +107,14 @@ fn world(input: &mut Input<'_>) -> Memory<V4> {
         half_open: 2,
         assured: 2,
         objects: 16,
+        ..Capacity::default()
     };
     let usual = Capacity {
         entries: 64,
         half_open: 8,
         assured: 8,
         objects: 16,
+        ..Capacity::default()
     };
     let mut memory = Memory::new(SCOPE, if on(0) { small } else { usual });
     memory.seed(u64::from(options));

@@ -5,6 +5,7 @@ use crate::{
     checksum, icmp,
     icmp::error::Refusal,
     packet::Packet,
+    reset,
     tables::Tables,
     transport,
     verdict::{Reason, Verdict},
@@ -32,6 +33,12 @@ pub trait Family: Copy {
         refusal: Refusal,
         from: Self::Address,
         reason: Reason,
+    ) -> Verdict;
+    /// Turns a TCP segment into a reset that goes back to its sender.
+    fn reset<P: Packet, T: Tables<Self::Address>>(
+        packet: &mut P,
+        tables: &T,
+        header: &Header<Self::Address>,
     ) -> Verdict;
     /// Writes the addresses of `to` into the header at `l3`; `delta` is what that makes in a checksum over them.
     fn set_addresses<P: Packet>(
@@ -186,6 +193,11 @@ impl Family for Ipv4 {
     }
 
     #[inline(always)]
+    fn reset<P: Packet, T: Tables<V4>>(packet: &mut P, tables: &T, header: &Header<V4>) -> Verdict {
+        reset::answer(packet, tables, header)
+    }
+
+    #[inline(always)]
     fn set_addresses<P: Packet>(packet: &mut P, l3: u32, to: &Tuple<V4>, delta: u16) -> Option<()> {
         packet.set_u32(l3 + ipv4::SOURCE, to.src.0)?;
         packet.set_u32(l3 + ipv4::DESTINATION, to.dst.0)?;
@@ -291,6 +303,15 @@ impl Family for Ipv6 {
         reason: Reason,
     ) -> Verdict {
         Verdict::drop(reason)
+    }
+
+    #[inline(always)]
+    fn reset<P: Packet, T: Tables<V6>>(
+        _packet: &mut P,
+        _tables: &T,
+        _header: &Header<V6>,
+    ) -> Verdict {
+        Verdict::drop(Reason::Reset)
     }
 
     #[inline(always)]

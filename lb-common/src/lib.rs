@@ -28,6 +28,7 @@ pub mod icmp;
 pub mod link;
 pub mod packet;
 pub mod pipeline;
+pub mod reset;
 pub mod rewrite;
 pub mod schedule;
 pub mod tables;

@@ -2,8 +2,10 @@
 
 use crate::{
     abi::{
-        AVAILABLE, Address, AnswerKey, Be32, Conn, ConnKey, FragmentPorts, HOP_FORWARD, HOP_LOCAL,
-        REPLY, SCOPE_ANSWERS, SCOPE_EXPIRE_REMOVED, SCOPE_NO_REUSE, Tick, V4, Word,
+        AVAILABLE, Address, AnswerKey, Be16, Be32, Conn, ConnKey, DIRECT, FragmentPorts,
+        HOP_FORWARD, HOP_LOCAL, KIND_FWMARK, NO_OUTPUT, PERSISTENT, REPLY, RESET, SCOPE_ANSWERS,
+        SCOPE_CACHE_BYPASS, SCOPE_EXPIRE_REMOVED, SCOPE_NO_REUSE, SCOPE_RESETS,
+        SCOPE_REUSE_FIN_WAIT, SCOPE_SLOPPY_TCP, Tick, V4, Word,
     },
     arp, classify,
     conn::{
@@ -24,6 +26,8 @@ use crate::{
     verdict::{Action, Reason, Step, Verdict},
 };
 
+/// The port from which an FTP server opens data connections.
+const FTP_DATA: Be16 = Be16::new(20);
 /// Ticks that the later fragments of a packet may take: as long as the kernel's reassembly waits.
 pub const FRAGMENT_LIFE: u32 = Tick::from_secs(30).0;
 
@@ -55,8 +59,14 @@ pub trait Parts {
     fn follow(&mut self) -> u64;
     /// [`classify`].
     fn classify(&mut self) -> u64;
+    /// [`schedule`].
+    fn schedule(&mut self) -> u64;
+    /// [`persist`].
+    fn persist(&mut self) -> u64;
     /// [`create`].
     fn create(&mut self) -> u64;
+    /// [`once`].
+    fn once(&mut self) -> u64;
     /// [`Family::control`].
     fn control(&mut self) -> u64;
     /// [`refuse`], for the word of a [`Verdict::refuse`].
@@ -76,11 +86,19 @@ pub fn network<X: Parts>(parts: &mut X) -> Verdict {
             let mut choices = 0;
             word = AGAIN;
             while word == AGAIN && choices < CHOICES {
-                word = parts.create();
+                word = parts.schedule();
+                if word == PERSIST {
+                    word = parts.persist();
+                }
+                if word == CHOSEN {
+                    word = parts.create();
+                }
                 choices += 1;
             }
             if word == MADE {
                 word = parts.follow();
+            } else if word == ALONE {
+                word = parts.once();
             }
         }
     }
@@ -126,8 +144,20 @@ impl<F: Family, P: Packet, T: Tables<F::Address>> Parts for Direct<'_, F, P, T> 
         classify::<F, P, T>(self.packet, self.tables)
     }
 
+    fn schedule(&mut self) -> u64 {
+        schedule(self.tables)
+    }
+
+    fn persist(&mut self) -> u64 {
+        persist(self.tables)
+    }
+
     fn create(&mut self) -> u64 {
         create(self.tables)
+    }
+
+    fn once(&mut self) -> u64 {
+        once::<F, P, T>(self.packet, self.tables)
     }
 
     fn control(&mut self) -> u64 {
@@ -165,6 +195,12 @@ pub const OPEN: u64 = u64::MAX - 2;
 pub const MADE: u64 = u64::MAX - 3;
 /// What [`create`] gives when another processor chose a real server meanwhile, so that the choice must be made again.
 pub const AGAIN: u64 = u64::MAX - 4;
+/// What [`schedule`] gives when a real server is chosen.
+pub const CHOSEN: u64 = u64::MAX - 5;
+/// What [`schedule`] gives when one is chosen for a service whose clients are to stay with theirs.
+pub const PERSIST: u64 = u64::MAX - 7;
+/// What [`create`] gives for a packet that is scheduled by itself.
+pub const ALONE: u64 = u64::MAX - 6;
 /// How often it is made again.
 const CHOICES: u32 = 4;
 
@@ -212,14 +248,11 @@ fn known<'t, A: Address, T: Tables<A>>(tables: &'t T, segment: &Segment<A>) -> F
         return found;
     }
     let flags = || tables.scope().map_or(0, |scope| scope.flags);
-    let available = tables
-        .server(conn.server.load())
-        .is_some_and(|server| server.flags.load() & AVAILABLE != 0);
+    let server = tables.server(conn.server.load());
+    let available = server.is_some_and(|server| server.flags.load() & AVAILABLE != 0);
     if segment.event == Some(Event::Syn) {
-        // The client uses a port again whose connection has ended: a new connection, scheduled anew. So is a
-        // connection that never got as far as its real server, when that has been removed.
-        let ended = matches!(found.word.state(), state::TIME_WAIT | state::CLOSE);
-        if !available || (ended && flags() & SCOPE_NO_REUSE == 0) {
+        let weight = server.map_or(0, |server| server.weight.load());
+        if !available || begins_anew(conn, found.word, flags(), weight) {
             return replace(tables, &segment.key, conn, found.word);
         }
     }
@@ -234,6 +267,21 @@ fn known<'t, A: Address, T: Tables<A>>(tables: &'t T, segment: &Segment<A>) -> F
         return replace(tables, &segment.key, conn, found.word);
     }
     found
+}
+
+/// Whether a SYN opens a connection in place of the one that has its addresses and ports (ip_vs_in_hook): the client uses
+/// the port again after that one has ended, or its real server, still there, takes no new ones.
+///
+/// What a persistence template controls goes on as it is.
+#[inline(always)]
+fn begins_anew<A: Address>(conn: &Conn<A>, word: Word, flags: u32, weight: u32) -> bool {
+    let out_of_rotation = (flags & SCOPE_EXPIRE_REMOVED != 0) & (weight == 0);
+    let reuse = (flags & SCOPE_NO_REUSE == 0) & (conn.template.load() == 0);
+    let state = word.state();
+    let ended = (state == state::TIME_WAIT) | (state == state::CLOSE);
+    let client_closed =
+        (state == state::FIN_WAIT) & word.has(NO_OUTPUT) & (flags & SCOPE_REUSE_FIN_WAIT != 0);
+    out_of_rotation | reuse & (ended | client_closed)
 }
 
 /// Takes the connection of a packet apart, so that the packet can open a new one.
@@ -271,13 +319,17 @@ fn service<F: Family, P: Packet, T: Tables<F::Address>>(packet: &P, tables: &T) 
         return Err(Verdict::pass(Reason::Malformed));
     };
     let segment = transport::segment(packet, tables, &header)?;
-    match segment.event {
-        Some(Event::Syn) => {}
-        None if segment.has_header => {}
-        None => return Err(Verdict::pass(Reason::FragmentEarly)),
-        Some(Event::Rst | Event::Fin | Event::Ack | Event::Nothing) => {
-            return Err(Verdict::pass(Reason::NoConnection));
-        }
+    if !segment.has_header {
+        return Err(Verdict::pass(Reason::FragmentEarly));
+    }
+    let flags = tables.scope().map_or(0, |scope| scope.flags);
+    let opens = match segment.event {
+        Some(Event::Syn) | None => true,
+        Some(Event::Rst) => return Err(Verdict::pass(Reason::NoConnection)),
+        Some(Event::Fin | Event::Ack | Event::Nothing) => flags & SCOPE_SLOPPY_TCP != 0,
+    };
+    if !opens && flags & SCOPE_RESETS == 0 {
+        return Err(Verdict::pass(Reason::NoConnection));
     }
     // Nobody can be answered at such an address; the host's stack drops it.
     if !header.src.is_host() || header.src == header.dst {
@@ -287,7 +339,25 @@ fn service<F: Family, P: Packet, T: Tables<F::Address>>(packet: &P, tables: &T) 
         return Err(Verdict::pass(Reason::NoService));
     };
     let service = classify::service(tables, scope, &segment.key, &packet.arrival());
+    if !opens {
+        let resets = tables
+            .service(service)
+            .is_some_and(|service| service.flags.load() & RESET != 0);
+        return Err(if service != 0 && resets {
+            Verdict::refuse(Reason::Reset, 0, false)
+        } else {
+            Verdict::pass(Reason::NoConnection)
+        });
+    }
     if service != 0 {
+        // An active FTP data connection comes from the real server (ip_vs_schedule).
+        if segment.key.sport == FTP_DATA {
+            return Err(Verdict::pass(Reason::NoConnection));
+        }
+        let rate = scope.drop_rate;
+        if rate != 0 && tables.draw() % rate == rate - 1 {
+            return Err(Verdict::drop(Reason::DropDefence));
+        }
         let noted = create::note(tables, &segment.key, service, bytes(packet, &header));
         return if noted {
             Ok(OPEN)
@@ -307,17 +377,93 @@ fn service<F: Family, P: Packet, T: Tables<F::Address>>(packet: &P, tables: &T) 
     })
 }
 
-/// Makes the connection that was noted. Gives [`MADE`], [`AGAIN`] or a [`Verdict::word`].
+/// Chooses the real server for the connection that was noted. Gives [`CHOSEN`], [`AGAIN`] or a [`Verdict::word`].
+#[inline(always)]
+pub fn schedule<A: Address, T: Tables<A>>(tables: &T) -> u64 {
+    let Some(scratch) = tables.scratch() else {
+        return Verdict::drop(Reason::Busy).word();
+    };
+    let Some(service) = tables.service(scratch.service.load()) else {
+        return Verdict::refuse(Reason::NoServer, 0, false).word();
+    };
+    if create::choose(tables, scratch, service) {
+        return if service.flags.load() & PERSISTENT != 0 {
+            PERSIST
+        } else {
+            CHOSEN
+        };
+    }
+    // Past the cache, to where it was sent (ip_vs_leave).
+    let bypass = service.kind.load() == KIND_FWMARK
+        && tables
+            .scope()
+            .is_some_and(|scope| scope.flags & SCOPE_CACHE_BYPASS != 0);
+    if bypass && !is_local(tables, scratch.forward_key.load().dst) {
+        Verdict::pass(Reason::Bypassed).word()
+    } else {
+        Verdict::refuse(Reason::NoServer, 0, false).word()
+    }
+}
+
+#[inline(always)]
+fn is_local<A: Address, T: Tables<A>>(tables: &T, address: A) -> bool {
+    tables
+        .hop(tables.route(address))
+        .is_some_and(|hop| hop.kind.load() == HOP_LOCAL)
+}
+
+/// Sends a packet on that was scheduled by itself: as its connection says, which is in the scratch and nowhere else. Gives
+/// a [`Verdict::word`].
+#[inline(always)]
+pub fn once<F: Family, P: Packet, T: Tables<F::Address>>(packet: &mut P, tables: &T) -> u64 {
+    let Some(header) = F::header(packet, L3, false) else {
+        return Verdict::pass(Reason::Malformed).word();
+    };
+    let segment = match transport::segment(packet, tables, &header) {
+        Ok(segment) => segment,
+        Err(verdict) => return verdict.word(),
+    };
+    let Some(scratch) = tables.scratch() else {
+        return Verdict::drop(Reason::Busy).word();
+    };
+    let word = Word(scratch.entry.word.load());
+    let Some(known) = Known::copy(&scratch.entry, word) else {
+        return Verdict::drop(Reason::Busy).word();
+    };
+    let (Ok(verdict) | Err(verdict)) =
+        forward::<F, P, T>(packet, tables, &header, &segment, &known);
+    verdict.word()
+}
+
+/// Puts the connection that was noted under its template. Gives [`CHOSEN`], [`AGAIN`] or a [`Verdict::word`].
+#[inline(always)]
+pub fn persist<A: Address, T: Tables<A>>(tables: &T) -> u64 {
+    match create::persist(tables) {
+        Outcome::Made => CHOSEN,
+        outcome => ended(outcome),
+    }
+}
+
+/// Makes the connection that was noted. Gives [`MADE`], [`ALONE`], [`AGAIN`] or a [`Verdict::word`].
 #[inline(always)]
 pub fn create<A: Address, T: Tables<A>>(tables: &T) -> u64 {
-    let reason = match create::create(tables) {
-        Outcome::Made | Outcome::Exists => return MADE,
+    match create::create(tables) {
+        Outcome::Made | Outcome::Exists => MADE,
+        Outcome::Once => ALONE,
+        outcome => ended(outcome),
+    }
+}
+
+/// What becomes of a packet whose connection was not made.
+#[inline(always)]
+fn ended(outcome: Outcome) -> u64 {
+    let reason = match outcome {
         Outcome::NoServer => return Verdict::refuse(Reason::NoServer, 0, false).word(),
         Outcome::NoRoute => Reason::NoRoute,
         Outcome::NoPort => Reason::NoPort,
         Outcome::TableFull => Reason::TableFull,
         Outcome::Contended => return AGAIN,
-        Outcome::Busy => Reason::Busy,
+        Outcome::Made | Outcome::Exists | Outcome::Once | Outcome::Busy => Reason::Busy,
     };
     Verdict::drop(reason).word()
 }
@@ -337,6 +483,9 @@ pub fn refuse<F: Family, P: Packet, T: Tables<F::Address>>(
     let Some(header) = F::header(packet, L3, false) else {
         return Verdict::drop(reason).word();
     };
+    if reason == Reason::Reset {
+        return F::reset(packet, tables, &header).word();
+    }
     let refusal = match reason {
         Reason::TimeExceeded => Refusal::TIME_EXCEEDED,
         Reason::TooBig => Refusal::fragmentation_needed(value & 0xffff),
@@ -401,7 +550,8 @@ pub(crate) fn way_out<F: Family, P: Packet, T: Tables<F::Address>>(
     known: &Known<'_, F::Address>,
 ) -> Way {
     // A local real server's reply is on its way to the client already: only its source is new.
-    if packet.arrival().egress && known.to.dst == key.dst {
+    let on_its_way = known.is_reply() || !known.word.has(DIRECT);
+    if packet.arrival().egress && known.to.dst == key.dst && on_its_way {
         return Way::STAY;
     }
     emit::way::<F, P, T>(packet, tables, header, L3, hop(tables, known))
@@ -427,11 +577,22 @@ fn hop<A: Address, T: Tables<A>>(tables: &T, known: &Known<'_, A>) -> u32 {
     if usable && fresh {
         return known.hop;
     }
-    let hop = tables.route(known.to.dst);
+    let hop = tables.route(target(tables, known));
     if hop != known.hop {
         known.conn.hop.store(hop);
     }
     hop
+}
+
+/// Where a packet goes next: with direct routing not to its destination.
+#[inline(always)]
+fn target<A: Address, T: Tables<A>>(tables: &T, known: &Known<'_, A>) -> A {
+    if known.is_reply() || !known.word.has(DIRECT) {
+        return known.to.dst;
+    }
+    tables
+        .server(known.server)
+        .map_or(known.to.dst, |server| A::from_words(server.address.load()))
 }
 
 /// Counts a packet for the real server.

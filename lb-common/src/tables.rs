@@ -3,8 +3,9 @@
 
 use crate::{
     abi::{
-        Address, AnswerKey, Conn, ConnKey, FragmentKey, FragmentPorts, Hop, Interface, MarkKey,
-        MarkValue, Scope, Server, Service, ServiceKey, Shared, Tick,
+        Address, AnswerKey, Conn, ConnKey, FragmentKey, FragmentPorts, Hop, Interface, Locality,
+        LocalityKey, MarkKey, MarkValue, Scope, Server, Service, ServiceKey, Shared, Template,
+        TemplateKey, Tick,
     },
     conn::create::Scratch,
     verdict::Reason,
@@ -19,13 +20,15 @@ pub enum InsertError {
     Full,
 }
 
-/// Which of the two rings that bound the connection table.
+/// Which ring: two bound the connection table, one the templates.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ring {
     /// Connections that have not been answered yet: always recycled when the ring comes round.
     HalfOpen,
     /// Connections that have: recycled only when expired.
     Assured,
+    /// Persistence templates, whose slots are the templates themselves: recycled only when expired and without children.
+    Templates,
 }
 
 /// What happened, for the counters of a real server.
@@ -53,6 +56,8 @@ pub trait Tables<A: Address> {
     fn now(&self) -> Tick;
     /// A random number.
     fn random(&self) -> u32;
+    /// A number that is one more with each call.
+    fn draw(&self) -> u32;
 
     /// The scope's settings.
     fn scope(&self) -> Option<&Scope>;
@@ -62,6 +67,12 @@ pub trait Tables<A: Address> {
     fn service(&self, index: u32) -> Option<&Service>;
     /// A real server.
     fn server(&self, index: u32) -> Option<&Server>;
+    /// A bucket of a hashing scheduler's table: index of a real server, 0 for none.
+    fn bucket(&self, index: u32) -> u32;
+    /// What lblc and lblcr remember of a destination.
+    fn locality(&self, key: &LocalityKey<A>) -> Option<&Locality>;
+    /// Has this destination remembered, with this real server alone.
+    fn remember_locality(&self, key: &LocalityKey<A>, server: u32);
     /// The effect of a mark rule.
     fn mark(&self, key: &MarkKey<A>) -> Option<MarkValue>;
     /// Whether bpvs answers for this address.
@@ -88,8 +99,20 @@ pub trait Tables<A: Address> {
     fn ticket(&self, ring: Ring) -> u32;
     /// The slots of a ring: a power of two.
     fn slots(&self, ring: Ring) -> u32;
-    /// A slot, by its index below [`Tables::slots`].
+    /// A slot of a ring of connections, by its index below [`Tables::slots`].
     fn slot(&self, ring: Ring, index: u32) -> Option<&Shared<ConnKey<A>>>;
+
+    /// Index of the template with this key, 0 for none.
+    fn template_index(&self, key: &TemplateKey<A>) -> u32;
+    /// A template's slot.
+    fn template(&self, index: u32) -> Option<&Template<A>>;
+    /// Makes a template found by its key, if the key is free.
+    ///
+    /// # Errors
+    /// The key is taken, or there is no room.
+    fn insert_template(&self, key: &TemplateKey<A>, index: u32) -> Result<(), InsertError>;
+    /// Makes this key find no template. Only whoever has claimed or voided the template may.
+    fn delete_template(&self, key: &TemplateKey<A>);
 
     /// What the first fragment of a packet said.
     fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentPorts>;

@@ -26,7 +26,7 @@ pub const TCP_CHECKSUM: u32 = 16;
 /// Offset of the checksum in a UDP header.
 pub const UDP_CHECKSUM: u32 = 6;
 /// Bytes of a TCP header without options.
-const TCP_LENGTH: u32 = 20;
+pub const TCP_LENGTH: u32 = 20;
 /// Bytes of a UDP header.
 const UDP_LENGTH: u32 = 8;
 

@@ -150,10 +150,16 @@ reasons! {
     FragmentEarly = "fragment-early",
     /// Passed: an ICMP error about no known connection.
     IcmpUnrelated = "icmp-unrelated",
+    /// Passed: the fwmark service has no real server, and packets go on past it (`cache_bypass`).
+    Bypassed = "bypassed",
     /// Dropped: the service has no real server that takes connections; answered by ICMP port unreachable.
     NoServer = "no-server",
     /// Dropped: nothing listens on this port of an answered service address; answered by ICMP port unreachable.
     PortClosed = "port-closed",
+    /// Dropped: a TCP segment of no known connection, for a service that answers those by a reset.
+    Reset = "reset",
+    /// Dropped: a new connection, by the defence against floods (`drop_packet`).
+    DropDefence = "drop-defence",
     /// Dropped: the real server has been removed from the service.
     ServerRemoved = "server-removed",
     /// Dropped: the connection table is full.

@@ -2,9 +2,9 @@
 //! places in it instead of indices, and the kernel's own loops. Real servers come, go and change weight between picks.
 
 use lb_common::{
-    abi::{SCHEDULER_RR, SCHEDULER_WRR, V4},
+    abi::{ConnKey, SCHEDULER_RR, SCHEDULER_WRR, Service, V4},
     host::{Capacity, Memory, ServerSpec, ServiceSpec},
-    schedule,
+    schedule::{self, Request},
     tables::Tables as _,
 };
 use proptest::prelude::*;
@@ -174,14 +174,14 @@ fn against_the_model(scheduler: u8, steps: &[Step]) -> Result<(), TestCaseError>
                 } else {
                     model.round_robin()
                 };
-                let service = memory.service(service).expect("the service");
-                let pick = schedule::pick(&memory, service);
+                let place = memory.service(service).expect("the service");
+                let pick = schedule::pick(&memory, &request(place, service));
                 prop_assert_eq!(
-                    pick.map(|pick| pick.server),
-                    wanted.as_ref().and_then(|next| next.at)
+                    pick.server,
+                    wanted.as_ref().and_then(|next| next.at).unwrap_or(0)
                 );
-                if let (true, Some(pick), Some(next)) = (made, pick, wanted) {
-                    prop_assert!(schedule::commit(&memory, service, &pick));
+                if let (true, Some(next)) = (made, wanted) {
+                    prop_assert!(schedule::commit(&memory, place, &pick));
                     model = next;
                 }
             }
@@ -219,13 +219,24 @@ fn a_choice_on_an_older_cursor_is_made_again() {
         };
         memory.add_server(service, &spec).expect("room");
     }
-    let service = memory.service(service).expect("the service");
-    let mine = schedule::pick(&memory, service).expect("a choice");
-    let theirs = schedule::pick(&memory, service).expect("a choice");
+    let place = memory.service(service).expect("the service");
+    let pick = || schedule::pick(&memory, &request(place, service));
+    let (mine, theirs) = (pick(), pick());
+    assert_ne!(mine.server, 0);
     assert_eq!(mine.server, theirs.server);
-    assert!(schedule::commit(&memory, service, &theirs));
-    assert!(!schedule::commit(&memory, service, &mine));
-    let again = schedule::pick(&memory, service).expect("a choice");
+    assert!(schedule::commit(&memory, place, &theirs));
+    assert!(!schedule::commit(&memory, place, &mine));
+    let again = pick();
     assert_ne!(again.server, theirs.server);
-    assert!(schedule::commit(&memory, service, &again));
+    assert!(schedule::commit(&memory, place, &again));
+}
+
+/// For a client at some address.
+fn request(place: &Service, index: u32) -> Request<'_, V4> {
+    let key = ConnKey {
+        src: V4::new([10, 0, 0, 1]),
+        dst: V4::new([10, 0, 0, 100]),
+        ..ConnKey::default()
+    };
+    Request::new(place, index, key)
 }

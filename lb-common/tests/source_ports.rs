@@ -31,6 +31,7 @@ fn every_connection_has_its_own_until_they_run_out() {
         half_open: 1 << 17,
         assured: 1 << 4,
         objects: 4,
+        ..Capacity::default()
     };
     let mut memory: Memory<V4> = Memory::new(1, capacity);
     memory.set_hop(1, &HopSpec::forward(1, [2; 6], [4; 6]));

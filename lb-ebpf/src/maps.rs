@@ -8,8 +8,8 @@ use aya_ebpf::{
 use lb_common::{
     abi::{
         AnswerKey, Conn, ConnKey, FragmentKey, FragmentPorts, Hop, Interface, InterfaceKey,
-        MarkKey, MarkValue, RouteKey, Scope, Server, ServerStats, Service, ServiceKey, SweepItem,
-        V4,
+        Locality, LocalityKey, MarkKey, MarkValue, RouteKey, Scope, Server, ServerStats, Service,
+        ServiceKey, SweepItem, Template, TemplateKey, V4,
     },
     conn::create::Scratch,
 };
@@ -25,6 +25,12 @@ pub static SERVICES: Array<Service> = Array::with_max_entries(1, BPF_F_MMAPABLE)
 pub static SERVERS: Array<Server> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static SERVER_STATS: PerCpuArray<ServerStats> = PerCpuArray::with_max_entries(1, 0);
+/// The hash tables of dh, sh and mh: blocks of indexes of real servers. Each takes eight bytes in any case.
+#[map]
+pub static BUCKETS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// What lblc and lblcr remember. A destination that is pushed out is chosen for anew, nothing else: the kernel's LRU serves.
+#[map]
+pub static LOCALITIES: LruHashMap<LocalityKey<V4>, Locality> = LruHashMap::with_max_entries(1, 0);
 #[map]
 pub static MARKS: HashMap<MarkKey<V4>, MarkValue> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 #[map]
@@ -38,12 +44,22 @@ pub static INTERFACES: HashMap<InterfaceKey, Interface> =
     HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 #[map]
 pub static CONNS: HashMap<ConnKey<V4>, Conn<V4>> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
-/// Both rings: the half-open one, then the assured one.
+/// Persistence templates.
+#[map]
+pub static TEMPLATES: Array<Template<V4>> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// Indexes of the templates.
+#[map]
+pub static TEMPLATE_KEYS: HashMap<TemplateKey<V4>, u32> =
+    HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+/// Both rings of connections: the half-open one, then the assured one.
 #[map]
 pub static RING: Array<ConnKey<V4>> = Array::with_max_entries(1, 0);
 /// The next ticket of each ring.
 #[map]
-pub static TICKETS: Array<u32> = Array::with_max_entries(2, 0);
+pub static TICKETS: Array<u32> = Array::with_max_entries(3, 0);
+/// How many new connections of each scope the defence against floods has looked at.
+#[map]
+pub static DRAWN: Array<u32> = Array::with_max_entries(1, 0);
 /// A fragment that is pushed out loses the rest of its packet, nothing else: the kernel's LRU serves here.
 #[map]
 pub static FRAGMENTS: LruHashMap<FragmentKey<V4>, FragmentPorts> =
@@ -73,6 +89,9 @@ pub mod constants {
     /// Slots of the assured ring: a power of two.
     #[unsafe(no_mangle)]
     pub static ASSURED_SLOTS: u32 = 0;
+    /// Slots of persistence templates: a power of two.
+    #[unsafe(no_mangle)]
+    pub static TEMPLATE_SLOTS: u32 = 0;
 
     /// Reads one of them.
     #[inline(always)]

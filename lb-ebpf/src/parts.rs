@@ -37,8 +37,23 @@ impl pipeline::Parts for Functions {
     }
 
     #[inline(always)]
+    fn schedule(&mut self) -> u64 {
+        bpvs_schedule()
+    }
+
+    #[inline(always)]
+    fn persist(&mut self) -> u64 {
+        bpvs_persist()
+    }
+
+    #[inline(always)]
     fn create(&mut self) -> u64 {
         bpvs_create()
+    }
+
+    #[inline(always)]
+    fn once(&mut self) -> u64 {
+        bpvs_once(self.context, self.egress)
     }
 
     #[inline(always)]
@@ -85,8 +100,27 @@ extern "C" fn bpvs_classify(context: *mut __sk_buff, egress: u32) -> u64 {
 
 #[unsafe(no_mangle)]
 #[inline(never)]
+extern "C" fn bpvs_schedule() -> u64 {
+    pipeline::schedule(&Maps)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn bpvs_persist() -> u64 {
+    pipeline::persist(&Maps)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
 extern "C" fn bpvs_create() -> u64 {
     pipeline::create(&Maps)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn bpvs_once(context: *mut __sk_buff, egress: u32) -> u64 {
+    let context = packet(context, egress);
+    pipeline::once::<Ipv4, _, _>(&mut Skb::new(&context, egress != 0), &Maps)
 }
 
 #[unsafe(no_mangle)]

@@ -11,8 +11,9 @@ use aya_ebpf::{
 };
 use lb_common::{
     abi::{
-        AnswerKey, Be32, Conn, ConnKey, FragmentKey, FragmentPorts, Hop, Interface, InterfaceKey,
-        MarkKey, MarkValue, RouteKey, Scope, Server, Service, ServiceKey, Shared, Tick, V4,
+        AnswerKey, Be16, Be32, Conn, ConnKey, FragmentKey, FragmentPorts, Hop, Interface,
+        InterfaceKey, LOCALITY_SERVERS, Locality, LocalityKey, MarkKey, MarkValue, RouteKey, Scope,
+        Server, Service, ServiceKey, Shared, Template, TemplateKey, Tick, V4,
     },
     conn::create::Scratch,
     tables::{InsertError, Ring, Tables, Traffic, Turn},
@@ -40,6 +41,27 @@ fn at<T>(pointer: Option<*const T>) -> Option<&'static T> {
     pointer.map(|pointer| unsafe { &*pointer })
 }
 
+/// What a word was, which is then one more.
+#[inline(always)]
+fn count_up(word: Option<*mut u32>) -> u32 {
+    match word {
+        // Not relaxed: for that LLVM 22 emits the instruction that does not fetch, even where the old value is used.
+        // SAFETY: the lookup gave an aligned word that stays mapped while the program runs.
+        Some(word) => unsafe { atomic_xadd::<u32, u32, { AtomicOrdering::SeqCst }>(word, 1) },
+        None => 0,
+    }
+}
+
+/// What an insertion with [`NO_EXIST`] gave.
+#[inline(always)]
+fn inserted(result: Result<(), i32>) -> Result<(), InsertError> {
+    match result {
+        Ok(()) => Ok(()),
+        Err(error) if error == -EEXIST => Err(InsertError::Exists),
+        Err(_) => Err(InsertError::Full),
+    }
+}
+
 impl Tables<V4> for Maps {
     #[inline(always)]
     fn scope_id(&self) -> u32 {
@@ -56,6 +78,11 @@ impl Tables<V4> for Maps {
     fn random(&self) -> u32 {
         // SAFETY: a helper without arguments.
         unsafe { bpf_get_prandom_u32() }
+    }
+
+    #[inline(always)]
+    fn draw(&self) -> u32 {
+        count_up(maps::DRAWN.get_ptr_mut(self.scope_id()))
     }
 
     #[inline(always)]
@@ -76,6 +103,34 @@ impl Tables<V4> for Maps {
     #[inline(always)]
     fn server(&self, index: u32) -> Option<&Server> {
         at(maps::SERVERS.get_ptr(index))
+    }
+
+    #[inline(always)]
+    fn bucket(&self, index: u32) -> u32 {
+        // A word that the daemon stores whole; a copy of it.
+        at(maps::BUCKETS
+            .get_ptr(index)
+            .map(|word| word.cast::<Shared<u64>>()))
+        .map_or(0, |bucket| bucket.load() as u32)
+    }
+
+    #[inline(always)]
+    fn locality(&self, key: &LocalityKey<V4>) -> Option<&Locality> {
+        at(maps::LOCALITIES.get_ptr(key))
+    }
+
+    #[inline(always)]
+    fn remember_locality(&self, key: &LocalityKey<V4>, server: u32) {
+        let now = self.now().0;
+        let locality = Locality {
+            used: Shared::new(now),
+            changed: Shared::new(now),
+            servers: [const { Shared::new(0) }; LOCALITY_SERVERS],
+            pad: [Be16::ZERO; 4],
+        };
+        locality.servers[0].store(server);
+        // Not remembered: chosen for anew with the next packet.
+        let _ = maps::LOCALITIES.insert(key, locality, 0);
     }
 
     #[inline(always)]
@@ -121,11 +176,7 @@ impl Tables<V4> for Maps {
 
     #[inline(always)]
     fn insert_conn(&self, key: &ConnKey<V4>, conn: &Conn<V4>) -> Result<(), InsertError> {
-        match maps::CONNS.insert(key, conn, NO_EXIST) {
-            Ok(()) => Ok(()),
-            Err(error) if error == -EEXIST => Err(InsertError::Exists),
-            Err(_) => Err(InsertError::Full),
-        }
+        inserted(maps::CONNS.insert(key, conn, NO_EXIST))
     }
 
     #[inline(always)]
@@ -144,13 +195,9 @@ impl Tables<V4> for Maps {
         let index = match ring {
             Ring::HalfOpen => 0,
             Ring::Assured => 1,
+            Ring::Templates => 2,
         };
-        match maps::TICKETS.get_ptr_mut(index) {
-            // Not relaxed: for that LLVM 22 emits the instruction that does not fetch, even where the old value is used.
-            // SAFETY: the lookup gave an aligned word that stays mapped while the program runs.
-            Some(word) => unsafe { atomic_xadd::<u32, u32, { AtomicOrdering::SeqCst }>(word, 1) },
-            None => 0,
-        }
+        count_up(maps::TICKETS.get_ptr_mut(index))
     }
 
     #[inline(always)]
@@ -158,6 +205,7 @@ impl Tables<V4> for Maps {
         match ring {
             Ring::HalfOpen => constants::read(&constants::HALF_OPEN_SLOTS),
             Ring::Assured => constants::read(&constants::ASSURED_SLOTS),
+            Ring::Templates => constants::read(&constants::TEMPLATE_SLOTS),
         }
     }
 
@@ -166,10 +214,32 @@ impl Tables<V4> for Maps {
         let first = match ring {
             Ring::HalfOpen => 0,
             Ring::Assured => constants::read(&constants::HALF_OPEN_SLOTS),
+            Ring::Templates => return None,
         };
         at(maps::RING
             .get_ptr(first + index)
             .map(|slot| slot.cast::<Shared<ConnKey<V4>>>()))
+    }
+
+    #[inline(always)]
+    fn template_index(&self, key: &TemplateKey<V4>) -> u32 {
+        at(maps::TEMPLATE_KEYS.get_ptr(key)).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn template(&self, index: u32) -> Option<&Template<V4>> {
+        at(maps::TEMPLATES.get_ptr(index))
+    }
+
+    #[inline(always)]
+    fn insert_template(&self, key: &TemplateKey<V4>, index: u32) -> Result<(), InsertError> {
+        inserted(maps::TEMPLATE_KEYS.insert(key, index, NO_EXIST))
+    }
+
+    #[inline(always)]
+    fn delete_template(&self, key: &TemplateKey<V4>) {
+        // Whoever deletes has claimed: that it is gone already cannot be.
+        let _ = maps::TEMPLATE_KEYS.remove(key);
     }
 
     #[inline(always)]

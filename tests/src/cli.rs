@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::lab::Lab;
 use crate::topology::{director, one_arm, two_nodes};
-use crate::{client, daemon, demo, icmp, serve, signals, state, suite};
+use crate::{client, daemon, demo, differential, icmp, serve, signals, state, suite};
 
 /// Throw-away networks for bpvs: the demo, the end-to-end suite, and hosts to try things on.
 #[derive(Parser)]
@@ -52,6 +52,8 @@ enum Command {
         #[arg(long, value_name = "PATH")]
         bpvs: Option<PathBuf>,
     },
+    /// Run the same commands and packets on the kernel's IPVS and on bpvs, and compare.
+    Differential(differential::Options),
     /// Build a network with its servers and leave it standing, to try things by hand.
     Up {
         /// Which network.
@@ -65,6 +67,9 @@ enum Command {
         /// For other programs to read.
         #[arg(long)]
         json: bool,
+        /// Another object file than the one that is built in.
+        #[arg(long, value_name = "FILE")]
+        object: Option<PathBuf>,
     },
     /// Give bpvs's ipvsadm and the real one the same tables, made at random, and compare all that they say.
     ///
@@ -163,11 +168,19 @@ fn run(command: Command) -> Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
         }
+        Command::Differential(options) => {
+            // Scripts can be printed by anybody.
+            if !options.only_prints() {
+                prepare()?;
+            }
+            if !differential::run(&options)? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
         Command::Up { topology, servers } => {
             prepare()?;
             up(topology, servers)?;
         }
-        Command::BpfStats { json } => crate::bpf::stats::run(json)?,
         Command::IpvsadmParity {
             tables,
             seed,
@@ -182,6 +195,7 @@ fn run(command: Command) -> Result<ExitCode> {
             out,
             ipvsadm,
         } => crate::ipvsadm::record::record(&ipvsadm, &files, &out)?,
+        Command::BpfStats { json, object } => crate::bpf::stats::run(json, object.as_deref())?,
         Command::Clean => clean()?,
         Command::Serve(options) => serve::serve(&options)?,
         Command::Get { target } => {

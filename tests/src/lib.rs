@@ -16,6 +16,7 @@ pub mod cli;
 pub mod client;
 pub mod daemon;
 pub mod demo;
+pub mod differential;
 pub mod host;
 pub mod http;
 pub mod icmp;

@@ -46,6 +46,18 @@ const GUESTS: [Guest; 2] = [
 /// than this machine.
 const SUITE: Duration = Duration::from_secs(25 * 60);
 
+/// The differential suite, on one kernel: IPVS is the same on all of them.
+const DIFFERENTIAL: &str = "guest 6.1: differential";
+
+/// How long it may take.
+const DIFFERENTIAL_TIME: Duration = Duration::from_secs(45 * 60);
+
+/// ipvsadm held against the real one, on that kernel too.
+const IPVSADM: &str = "guest 6.1: ipvsadm";
+
+/// How long it may take.
+const IPVSADM_TIME: Duration = Duration::from_secs(20 * 60);
+
 /// How long it may take to load the programs once.
 const VERIFIER: Duration = Duration::from_secs(5 * 60);
 
@@ -62,6 +74,9 @@ pub(crate) fn run(stages: &mut Stages) {
         stages.run_after(guest.prepare, guest.verifier, || guest.verifier());
         stages.run_after(guest.prepare, guest.suite, || guest.suite());
     }
+    let [oldest, ..] = &GUESTS;
+    stages.run_after(oldest.prepare, DIFFERENTIAL, || oldest.differential());
+    stages.run_after(oldest.prepare, IPVSADM, || oldest.ipvsadm());
 }
 
 /// Notes that none of them runs, and why.
@@ -70,6 +85,8 @@ pub(crate) fn leave_out(stages: &mut Stages, reason: &str) {
         stages.leave_out(guest.verifier, reason);
         stages.leave_out(guest.suite, reason);
     }
+    stages.leave_out(DIFFERENTIAL, reason);
+    stages.leave_out(IPVSADM, reason);
 }
 
 impl Guest {
@@ -109,22 +126,49 @@ impl Guest {
             .arg(release("lab"))
             .arg("test")
             .stdout(Stdio::piped());
-        let mut suite = command.spawn().context("cannot start xtask/guest/run")?;
-        let mut failed = Vec::new();
-        if let Some(said) = suite.stdout.take() {
-            for line in BufReader::new(said).lines() {
-                let line = line.context("the suite's output")?;
-                failed.extend(line.strip_prefix("failed: ").map(str::to_owned));
-                eprintln!("{line}");
-            }
-        }
-        let status = suite.wait().context("the guest")?;
-        Ok(match (status.success(), failed.is_empty()) {
-            (true, _) => Outcome::Passed,
-            (false, false) => Outcome::Failed(failed.join(", ")),
-            (false, true) => {
-                Outcome::Failed(format!("the suite did not come to its end ({status})"))
-            }
-        })
+        watch(command)
     }
+
+    /// The kernel's IPVS against bpvs. Its scripts wait and look at timeouts, so this guest has a
+    /// clock that does not depend on how busy the machine is.
+    fn differential(&self) -> Result<Outcome> {
+        let mut command = self.command();
+        command
+            .args(["-I", "-t", &DIFFERENTIAL_TIME.as_secs().to_string()])
+            .args(["-e", SLOW, "--"])
+            .arg(release("lab"))
+            .arg("differential")
+            .stdout(Stdio::piped());
+        watch(command)
+    }
+
+    /// The same tables for bpvs's ipvsadm and the real one.
+    fn ipvsadm(&self) -> Result<Outcome> {
+        let mut command = self.command();
+        command
+            .args(["-t", &IPVSADM_TIME.as_secs().to_string(), "--"])
+            .arg(release("lab"))
+            .arg("ipvsadm-parity")
+            .stdout(Stdio::piped());
+        watch(command)
+    }
+}
+
+/// Runs a suite, shows what it says, and gathers what failed.
+fn watch(mut command: Command) -> Result<Outcome> {
+    let mut suite = command.spawn().context("cannot start xtask/guest/run")?;
+    let mut failed = Vec::new();
+    if let Some(said) = suite.stdout.take() {
+        for line in BufReader::new(said).lines() {
+            let line = line.context("the suite's output")?;
+            failed.extend(line.strip_prefix("failed: ").map(str::to_owned));
+            eprintln!("{line}");
+        }
+    }
+    let status = suite.wait().context("the guest")?;
+    Ok(match (status.success(), failed.is_empty()) {
+        (true, _) => Outcome::Passed,
+        (false, false) => Outcome::Failed(failed.join(", ")),
+        (false, true) => Outcome::Failed(format!("the suite did not come to its end ({status})")),
+    })
 }

@@ -115,7 +115,7 @@ impl<A: Address> Tuple<A> {
     }
 }
 
-/// One entry of the connection table. 40 bytes for IPv4: with key and the kernel's own share, two entries stay below
+/// One entry of the connection table. 48 bytes for IPv4: with key and the kernel's own share, two entries stay below
 /// the 320 bytes that a connection may cost.
 #[repr(C)]
 pub struct Conn<A> {
@@ -141,6 +141,8 @@ pub struct Conn<A> {
     pub ticket: Shared<u32>,
     /// When (ticks) the word was last written for a packet of this direction: the next write is due a second later.
     pub seen: Shared<u32>,
+    /// The template that controls it (forward entry): index into the templates map, 0 for none.
+    pub template: Shared<u32>,
 }
 
 impl<A: Address> Conn<A> {
@@ -167,17 +169,27 @@ pub const COUNTED: u8 = 4;
 pub const DEAD: u8 = 8;
 /// The real server has answered.
 pub const ANSWERED: u8 = 16;
+/// Replies are not expected to come by here (`IP_VS_CONN_F_NOOUTPUT`): direct routing, until one does.
+pub const NO_OUTPUT: u8 = 32;
+/// Direct routing: packets go to the real server's hop with their addresses as they are.
+pub const DIRECT: u8 = 64;
+/// A packet of the client has been recorded: the next one that is, a second or more later, is not its first.
+pub const HEARD: u8 = 128;
 
 /// What the daemon asks the sweep program to look at.
 #[repr(C)]
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct SweepItem<A> {
-    /// A forward or reply key; a protocol of zero ends the list.
+    /// A forward or reply key; a protocol of zero ends the list, and [`SWEEP_TEMPLATE`] names a template.
     pub key: ConnKey<A>,
     /// 0: take the connection apart if it has expired. Otherwise its generation + 1: take it apart in any case, if it is
-    /// still the one that was seen.
+    /// still the one that was seen. For a template its index, and a source port that is not 0 in `key` has it go in any
+    /// case.
     pub force: u32,
 }
+
+/// Protocol of a [`SweepItem`] for a persistence template: reserved by IANA, so that no packet has it.
+pub const SWEEP_TEMPLATE: u8 = 255;
 
 /// Deadline, generation, state and flags of an entry in one word, so that one compare-and-swap changes them together.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -213,7 +225,7 @@ impl Word {
         (self.0 >> 48) as u8
     }
 
-    /// [`ASSURED`], [`REPLY`], [`COUNTED`], [`DEAD`], [`ANSWERED`].
+    /// [`ASSURED`] and the other flags.
     #[inline(always)]
     pub const fn flags(self) -> u8 {
         (self.0 >> 56) as u8
@@ -243,5 +255,5 @@ const _: () = {
     use super::{V4, V6};
     assert!(size_of::<ConnKey<V4>>() == 16);
     assert!(size_of::<ConnKey<V6>>() == 40);
-    assert!(size_of::<Conn<V4>>() == 40);
+    assert!(size_of::<Conn<V4>>() == 48);
 };

@@ -6,29 +6,43 @@
 mod address;
 mod be;
 mod conn;
+mod locality;
 mod network;
 mod scope;
 mod service;
 mod shared;
+mod template;
 mod tick;
 
 pub use address::{Address, V4, V6};
 pub use be::{Be16, Be32};
-pub use conn::{ANSWERED, ASSURED, COUNTED, Conn, ConnKey, DEAD, REPLY, SweepItem, Tuple, Word};
+pub use conn::{
+    ANSWERED, ASSURED, COUNTED, Conn, ConnKey, DEAD, DIRECT, HEARD, NO_OUTPUT, REPLY,
+    SWEEP_TEMPLATE, SweepItem, Tuple, Word,
+};
+pub use locality::{LOCALITY_SERVERS, Locality, LocalityKey};
 pub use network::{
     AnswerKey, FragmentKey, FragmentPorts, HOP_BLACKHOLE, HOP_FORWARD, HOP_LOCAL, HOP_NONE,
     HOP_ON_LINK, HOP_RESOLVED, Hop, Interface, InterfaceKey, Mac, RouteKey,
 };
 pub use scope::{
-    MarkKey, MarkValue, SCOPE_ANSWERS, SCOPE_EXPIRE_REMOVED, SCOPE_FWMARKS, SCOPE_MARK_MASKS,
-    SCOPE_NO_REUSE, SCOPE_PORT_ZERO, SHAPES, Scope, Shape,
+    MarkKey, MarkValue, SCOPE_ANSWERS, SCOPE_CACHE_BYPASS, SCOPE_EXPIRE_QUIESCENT,
+    SCOPE_EXPIRE_REMOVED, SCOPE_FWMARKS, SCOPE_MARK_MASKS, SCOPE_NAT_ICMP_SEND, SCOPE_NO_REUSE,
+    SCOPE_PORT_ZERO, SCOPE_RESETS, SCOPE_REUSE_FIN_WAIT, SCOPE_SLOPPY_TCP, SHAPES, Scope, Shape,
 };
 pub use service::{
-    ANSWER, AVAILABLE, Cursor, KIND_ADDRESS, KIND_FWMARK, METHOD_MASQUERADE, OVERLOAD,
-    SCHEDULER_RR, SCHEDULER_WRR, SOURCE_NAT, Server, ServerStats, Service, ServiceKey,
+    ANSWER, AVAILABLE, Buckets, Cursor, KIND_ADDRESS, KIND_FWMARK, METHOD_DIRECT,
+    METHOD_MASQUERADE, ONE_PACKET, PERSISTENT, RESET, SCHEDULER_DH, SCHEDULER_FLAG_1,
+    SCHEDULER_FLAG_2, SCHEDULER_FLAG_3, SCHEDULER_FO, SCHEDULER_LBLC, SCHEDULER_LBLCR,
+    SCHEDULER_LC, SCHEDULER_MH, SCHEDULER_NONE, SCHEDULER_NQ, SCHEDULER_OVF, SCHEDULER_RR,
+    SCHEDULER_SED, SCHEDULER_SH, SCHEDULER_TWOS, SCHEDULER_WLC, SCHEDULER_WRR, SOURCE_NAT, Server,
+    ServerStats, Service, ServiceKey,
 };
 pub use shared::Shared;
+pub use template::{
+    TEMPLATE_ASSURED, TEMPLATE_NONE, TEMPLATE_USED, TEMPLATE_VOID, Template, TemplateKey,
+};
 pub use tick::Tick;
 
 /// Version of everything in this module.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;

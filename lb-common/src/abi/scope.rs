@@ -17,6 +17,8 @@ pub struct Scope {
     pub seconds: [u32; 3],
     /// `SCOPE_…` flags.
     pub flags: u32,
+    /// One of so many new connections is dropped (`drop_packet`); 0: none.
+    pub drop_rate: u32,
     /// How many of `shapes` are in use.
     pub shape_count: u32,
     /// The shapes of the mark rules.
@@ -36,6 +38,19 @@ pub const SCOPE_ANSWERS: u32 = 16;
 pub const SCOPE_EXPIRE_REMOVED: u32 = 32;
 /// Scope flag: some mark rule sets only a part of the mark, so that all matching rules must be applied in their order.
 pub const SCOPE_MARK_MASKS: u32 = 8;
+
+/// Scope flag: any TCP segment but a reset may open a connection (`sloppy_tcp`).
+pub const SCOPE_SLOPPY_TCP: u32 = 64;
+/// Scope flag: a SYN begins anew on a direct-routing connection in FIN_WAIT too (bit 2 of `conn_reuse_mode`).
+pub const SCOPE_REUSE_FIN_WAIT: u32 = 128;
+/// Scope flag: a template whose real server has weight 0 is not followed (`expire_quiescent_template`).
+pub const SCOPE_EXPIRE_QUIESCENT: u32 = 256;
+/// Scope flag: a real server's packet of no known connection is answered by ICMP port unreachable (`nat_icmp_send`).
+pub const SCOPE_NAT_ICMP_SEND: u32 = 512;
+/// Scope flag: where a fwmark service has no real server, packets go on to where they were sent (`cache_bypass`).
+pub const SCOPE_CACHE_BYPASS: u32 = 1024;
+/// Scope flag: some service answers segments of no known connection by a reset.
+pub const SCOPE_RESETS: u32 = 2048;
 
 /// Which fields of a packet the rules of one shape look at.
 #[repr(C)]

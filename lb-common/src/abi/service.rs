@@ -40,19 +40,67 @@ impl<A: Address> ServiceKey<A> {
             kind: KIND_FWMARK,
         }
     }
+
+    /// The mark of a fwmark service, else 0.
+    #[inline(always)]
+    pub fn mark(&self) -> u32 {
+        if self.kind == KIND_FWMARK {
+            self.address.words()[0].raw()
+        } else {
+            0
+        }
+    }
 }
 
 /// Round robin.
 pub const SCHEDULER_RR: u8 = 0;
 /// Weighted round robin.
 pub const SCHEDULER_WRR: u8 = 1;
+/// Least connection.
+pub const SCHEDULER_LC: u8 = 2;
+/// Weighted least connection.
+pub const SCHEDULER_WLC: u8 = 3;
+/// Shortest expected delay.
+pub const SCHEDULER_SED: u8 = 4;
+/// Never queue.
+pub const SCHEDULER_NQ: u8 = 5;
+/// Weighted failover.
+pub const SCHEDULER_FO: u8 = 6;
+/// Weighted overflow.
+pub const SCHEDULER_OVF: u8 = 7;
+/// Destination hashing.
+pub const SCHEDULER_DH: u8 = 8;
+/// Source hashing.
+pub const SCHEDULER_SH: u8 = 9;
+/// Maglev hashing.
+pub const SCHEDULER_MH: u8 = 10;
+/// Locality-based least connection.
+pub const SCHEDULER_LBLC: u8 = 11;
+/// Locality-based least connection with replication.
+pub const SCHEDULER_LBLCR: u8 = 12;
+/// Power of two choices.
+pub const SCHEDULER_TWOS: u8 = 13;
+/// No scheduler ("none" in IPVS): no real server is ever chosen.
+pub const SCHEDULER_NONE: u8 = 14;
 
 /// Service flag: ARP, neighbour requests and ping for the service address are answered.
 pub const ANSWER: u8 = 1;
 /// Service flag: the source address is translated too, to [`Service::nat_address`] or that of the hop.
 pub const SOURCE_NAT: u8 = 2;
+/// Service flag: connections of a client go to the same real server (`IP_VS_SVC_F_PERSISTENT`).
+pub const PERSISTENT: u8 = 4;
+/// Service flag: each UDP packet is scheduled by itself (`IP_VS_SVC_F_ONEPACKET`).
+pub const ONE_PACKET: u8 = 8;
+/// Service flag: `IP_VS_SVC_F_SCHED1`; for sh and mh: another real server where the chosen one takes nothing.
+pub const SCHEDULER_FLAG_1: u8 = 16;
+/// Service flag: `IP_VS_SVC_F_SCHED2`; for sh and mh: the source port counts too.
+pub const SCHEDULER_FLAG_2: u8 = 32;
+/// Service flag: `IP_VS_SVC_F_SCHED3`; no scheduler looks at it.
+pub const SCHEDULER_FLAG_3: u8 = 64;
+/// Service flag: a TCP segment of no known connection is answered by a reset, instead of going to the host's stack.
+pub const RESET: u8 = 128;
 
-/// A virtual service. One cache line; index 0 is never used.
+/// A virtual service. Two cache lines: what every choice reads, and what persistence does. Index 0 is never used.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Service {
@@ -66,7 +114,7 @@ pub struct Service {
     pub wrr_step: Shared<u32>,
     /// A scheduler: `SCHEDULER_…`.
     pub scheduler: Shared<u8>,
-    /// [`ANSWER`], [`SOURCE_NAT`].
+    /// [`ANSWER`] and the other service flags.
     pub flags: Shared<u8>,
     /// [`KIND_ADDRESS`] or [`KIND_FWMARK`].
     pub kind: Shared<u8>,
@@ -82,8 +130,51 @@ pub struct Service {
     pub tcp_seconds: Shared<u32>,
     /// `udp_timeout` in seconds, likewise.
     pub udp_seconds: Shared<u32>,
+    /// dh, sh, mh: its [`Buckets`].
+    pub buckets: Shared<u64>,
+    /// Persistence: the bits of the client's address that count.
+    pub netmask: Shared<[Be32; 4]>,
+    /// Persistence: ticks that a template lives after the last new connection.
+    pub persistence: Shared<u32>,
+    /// `persistence` in the seconds that were asked for; the datapath does not look at it.
+    pub persistence_seconds: Shared<u32>,
+    /// The mark of a fwmark service, else 0.
+    pub mark: Shared<u32>,
+    /// Its port; 0 serves every port.
+    pub port: Shared<Be16>,
     /// Zero.
-    pub pad2: [u32; 2],
+    pub pad2: u16,
+    /// Zero.
+    pub pad3: [u32; 8],
+}
+
+/// The hash table of a service: a block of the buckets map, each bucket the index of a real server, 0 for none.
+///
+/// The daemon fills a new block and then stores this word, so that a choice sees the old table or the new one. The length
+/// is stored with the place: whatever scheduler reads it stays inside the block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Buckets {
+    /// Index of the first bucket.
+    pub first: u32,
+    /// How many there are; 0: there is no table.
+    pub count: u32,
+}
+
+impl Buckets {
+    /// From the word in [`Service::buckets`].
+    #[inline(always)]
+    pub const fn from_word(word: u64) -> Self {
+        Self {
+            first: word as u32,
+            count: (word >> 32) as u32,
+        }
+    }
+
+    /// The word in [`Service::buckets`].
+    #[inline(always)]
+    pub const fn word(self) -> u64 {
+        self.first as u64 | (self.count as u64) << 32
+    }
 }
 
 /// Where a list scheduler stands.
@@ -114,11 +205,11 @@ impl Cursor {
 
 /// Server flag: it is in its service's list. Cleared when it is removed; its connections may live on.
 pub const AVAILABLE: u8 = 1;
-/// Server flag: it has reached its upper threshold.
-pub const OVERLOAD: u8 = 2;
 
 /// Forwarding method masquerade (NAT).
 pub const METHOD_MASQUERADE: u8 = 0;
+/// Forwarding method direct routing: the packet goes to the real server's hop as it is. IPVS's number.
+pub const METHOD_DIRECT: u8 = 3;
 
 /// A real server of one service. Two cache lines: what a pick reads, and what every new connection writes.
 /// Index 0 is never used.
@@ -131,7 +222,7 @@ pub struct Server {
     pub port: Shared<Be16>,
     /// A forwarding method: `METHOD_…`.
     pub method: Shared<u8>,
-    /// [`AVAILABLE`], [`OVERLOAD`].
+    /// [`AVAILABLE`]. Only the daemon writes it.
     pub flags: Shared<u8>,
     /// Its service: index into the services map.
     pub service: Shared<u32>,
@@ -139,14 +230,25 @@ pub struct Server {
     pub next: Shared<u32>,
     /// Weight, 0..=65535; 0 takes no new connections.
     pub weight: Shared<u32>,
-    /// Zero: room for thresholds.
-    pub pad: [u32; 8],
+    /// Connections, active or not, from which on it takes no new ones; 0: as many as come.
+    pub upper_threshold: Shared<u32>,
+    /// Connections below which it takes new ones again; 0: three quarters of the upper threshold.
+    pub lower_threshold: Shared<u32>,
+    /// mh: the last weight that was not 0, so that a server out of rotation keeps its place in the table.
+    pub last_weight: Shared<u32>,
+    /// Zero.
+    pub pad: [u32; 5],
     /// Connections that IPVS counts as active.
     pub active: Shared<u32>,
     /// All connections, active or not.
     pub total: Shared<u32>,
+    /// Persistence templates that name it.
+    pub templates: Shared<u32>,
+    /// 1: it has reached its upper threshold and not yet come below the lower one (`IP_VS_DEST_F_OVERLOAD`). A word of
+    /// its own, for the programs write it.
+    pub overload: Shared<u32>,
     /// Zero.
-    pub pad2: [u32; 14],
+    pub pad2: [u32; 12],
 }
 
 /// Counters of a real server on one CPU.
@@ -166,6 +268,6 @@ pub struct ServerStats {
 }
 
 const _: () = {
-    assert!(size_of::<Service>() == 64);
+    assert!(size_of::<Service>() == 128);
     assert!(size_of::<Server>() == 128);
 };

@@ -3,6 +3,7 @@
 //! Each entry is claimed in its own word by whoever deletes it: one who still looks at it, deleted or not, then sees the
 //! claim and leaves its key alone, which may be another connection's by now.
 
+use super::{load, template};
 use crate::{
     abi::{Address, COUNTED, Conn, ConnKey, DEAD, Word},
     tables::Tables,
@@ -26,11 +27,9 @@ pub fn bury<A: Address, T: Tables<A>>(tables: &T, key: &ConnKey<A>, conn: &Conn<
     let reply_key = conn.to().reversed().key(key.scope_protocol);
     discard(tables, &reply_key, word.generation());
     if let Some(server) = tables.server(conn.server.load()) {
-        tables.add(&server.total, u32::MAX);
-        if word.has(COUNTED) {
-            tables.add(&server.active, u32::MAX);
-        }
+        load::unbind(tables, server, word.has(COUNTED));
     }
+    template::leave(tables, conn.template.load());
     tables.delete_conn(key);
 }
 

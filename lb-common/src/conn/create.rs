@@ -1,12 +1,13 @@
 //! Making a connection: a real server, a slot, both entries, and only then the scheduler's cursor.
 
-use super::{claim, find, ring, state};
+use super::{claim, find, load, ring, state, template};
 use crate::{
     abi::{
-        Address, Be16, Conn, ConnKey, HOP_FORWARD, HOP_LOCAL, HOP_ON_LINK, Hop, REPLY, SOURCE_NAT,
-        Service, Shared, Tick, Tuple, Word,
+        Address, Be16, Conn, ConnKey, Cursor, DIRECT, HOP_FORWARD, HOP_LOCAL, HOP_ON_LINK, Hop,
+        METHOD_DIRECT, NO_OUTPUT, ONE_PACKET, PERSISTENT, REPLY, SOURCE_NAT, Server, Service,
+        Shared, TemplateKey, Tick, Tuple, Word,
     },
-    schedule,
+    schedule::{self, Pick},
     tables::{InsertError, Ring, Tables, Traffic, Turn},
     transport,
 };
@@ -23,6 +24,8 @@ const FRESH: u32 = Tick::from_secs(3).0;
 pub enum Outcome {
     /// It is in the table.
     Made,
+    /// It is for this packet alone: it stays in the scratch (one-packet scheduling).
+    Once,
     /// It is in the table: another processor has just made it.
     Exists,
     /// No real server takes connections.
@@ -52,6 +55,30 @@ pub struct Scratch<A> {
     pub service: Shared<u32>,
     /// Bytes of the packet that opens the connection.
     pub bytes: Shared<u32>,
+    /// The real server that was chosen.
+    pub server: Shared<u32>,
+    /// The cursor's word on which the choice rests.
+    pub before: Shared<u64>,
+    /// The cursor's word once the connection is made.
+    pub after: Shared<u64>,
+    /// Key of the persistence template.
+    pub template_key: Shared<TemplateKey<A>>,
+    /// The template that the choice was found in: 0 for none, and one is made if the service is persistent.
+    pub template: Shared<u32>,
+    /// Zero.
+    pub pad: u32,
+}
+
+impl<A: Address> Scratch<A> {
+    /// The choice that was noted.
+    #[inline(always)]
+    fn pick(&self) -> Pick {
+        Pick {
+            server: self.server.load(),
+            before: Cursor::from_word(self.before.load()),
+            after: Cursor::from_word(self.after.load()),
+        }
+    }
 }
 
 /// Notes which connection [`create`] is to make.
@@ -71,7 +98,31 @@ pub fn note<A: Address, T: Tables<A>>(
     true
 }
 
-/// Makes the connection that was noted: to a real server of the scheduler's choice, and then moves the cursor.
+/// Chooses the real server of the connection that was noted: its template's, or one of the scheduler's choice. `false`:
+/// none takes connections.
+#[inline(always)]
+pub fn choose<A: Address, T: Tables<A>>(
+    tables: &T,
+    scratch: &Scratch<A>,
+    service: &Service,
+) -> bool {
+    scratch.template.store(0);
+    if service.flags.load() & PERSISTENT != 0 {
+        let key = template::key(service, &scratch.forward_key.load());
+        scratch.template_key.store(key);
+        let index = template::find(tables, &key);
+        if let (Some(template), true) = (tables.template(index), index != 0) {
+            scratch.template.store(index);
+            scratch.server.store(template.server.load());
+            scratch.before.store(0);
+            scratch.after.store(0);
+            return true;
+        }
+    }
+    schedule::choose(tables, service, scratch)
+}
+
+/// Makes the connection that was noted, to the real server that was chosen, and then moves the cursor.
 #[inline(always)]
 pub fn create<A: Address, T: Tables<A>>(tables: &T) -> Outcome {
     let Some(scratch) = tables.scratch() else {
@@ -80,18 +131,55 @@ pub fn create<A: Address, T: Tables<A>>(tables: &T) -> Outcome {
     let Some(service) = tables.service(scratch.service.load()) else {
         return Outcome::NoServer;
     };
-    let Some(pick) = schedule::pick(tables, service) else {
-        return Outcome::NoServer;
-    };
-    let outcome = insert(tables, scratch, service, pick.server);
+    let server = scratch.server.load();
+    let once = service.flags.load() & ONE_PACKET != 0
+        && scratch.forward_key.load().protocol() == transport::UDP;
+    let outcome = insert(tables, scratch, service, once);
+    if outcome != Outcome::Made || once {
+        template::leave(tables, scratch.template.load());
+    }
     if outcome != Outcome::Made {
         return outcome;
     }
-    if !schedule::commit(tables, service, &pick) && take_back(tables, scratch) {
+    if !schedule::commit(tables, service, &scratch.pick()) && (once || take_back(tables, scratch)) {
         return Outcome::Contended;
     }
-    tables.count_server(pick.server, Traffic::Connection, scratch.bytes.load());
-    Outcome::Made
+    tables.count_server(server, Traffic::Connection, scratch.bytes.load());
+    if once { Outcome::Once } else { Outcome::Made }
+}
+
+/// Puts the connection that was noted under its template. Where there is none, the scheduler's choice is made good first:
+/// the cursor is moved, and a template made.
+#[inline(always)]
+pub fn persist<A: Address, T: Tables<A>>(tables: &T) -> Outcome {
+    let Some(scratch) = tables.scratch() else {
+        return Outcome::Busy;
+    };
+    let Some(service) = tables.service(scratch.service.load()) else {
+        return Outcome::NoServer;
+    };
+    if scratch.template.load() == 0 {
+        let pick = scratch.pick();
+        if !schedule::commit(tables, service, &pick) {
+            return Outcome::Contended;
+        }
+        scratch.before.store(scratch.after.load());
+        let (index, outcome) =
+            template::make(tables, &scratch.template_key.load(), pick.server, service);
+        if outcome != template::Outcome::Made {
+            return if outcome == template::Outcome::Exists {
+                Outcome::Contended
+            } else {
+                Outcome::TableFull
+            };
+        }
+        scratch.template.store(index);
+    }
+    if template::join(tables, scratch.template.load()) {
+        Outcome::Made
+    } else {
+        Outcome::Contended
+    }
 }
 
 /// Takes a connection apart that was just made. `false`: it stays, for another processor's packet follows it already.
@@ -109,80 +197,105 @@ fn take_back<A: Address, T: Tables<A>>(tables: &T, scratch: &Scratch<A>) -> bool
     claimed
 }
 
-/// Inserts both entries, the reply's first.
+/// The port at the real server (ip_vs_schedule, ip_vs_sched_persist).
+#[inline(always)]
+fn port(service: &Service, server: &Server, dport: Be16) -> Be16 {
+    let own = server.port.load();
+    let other = service.flags.load() & PERSISTENT != 0 && dport != service.port.load();
+    if own == Be16::ZERO || other {
+        dport
+    } else {
+        own
+    }
+}
+
+/// Inserts both entries, the reply's first; with `once` neither: the forward one is left in the scratch.
 #[inline(always)]
 fn insert<A: Address, T: Tables<A>>(
     tables: &T,
     scratch: &Scratch<A>,
     service: &Service,
-    server_index: u32,
+    once: bool,
 ) -> Outcome {
     let key = scratch.forward_key.load();
-    let Some(server) = tables.server(server_index) else {
+    let Some(server) = tables.server(scratch.server.load()) else {
         return Outcome::NoServer;
     };
+    let direct = server.method.load() == METHOD_DIRECT;
     let address = A::from_words(server.address.load());
-    let port = match server.port.load() {
-        Be16::ZERO => key.dport,
-        port => port,
-    };
     let to_server = tables.route(address);
     let to_client = tables.route(key.src);
-    let source = source_address(tables, service, address, key.src, to_server, to_client);
-    if source == A::default() {
+    if !leads_on(tables, to_server) {
         return Outcome::NoRoute;
     }
-    let Some(ticket) = ring::take(tables, Ring::HalfOpen, &key) else {
-        return Outcome::TableFull;
+    let mut to = key.tuple();
+    if !direct {
+        to.dst = address;
+        to.dport = port(service, server, key.dport);
+        // The answer to a single packet is not translated back.
+        if !once {
+            to.src = source_address(tables, service, address, key.src, to_server, to_client);
+        }
+    }
+    if to.src == A::default() {
+        return Outcome::NoRoute;
+    }
+    let ticket = if once {
+        0
+    } else {
+        match ring::take(tables, Ring::HalfOpen, &key) {
+            Some(ticket) => ticket,
+            None => return Outcome::TableFull,
+        }
     };
 
     // The reply entry first: whoever has it has the source port.
     let now = tables.now();
-    let back = key.tuple().reversed();
-    let mut to = Tuple {
-        src: source,
-        dst: address,
-        sport: key.sport,
-        dport: port,
-    };
     let entry = &scratch.entry;
     let state = if key.protocol() == transport::TCP {
         state::NONE
     } else {
         state::UDP
     };
-    let fresh = |flags| Word::new(now.plus(FRESH), ticket as u16, state, flags).0;
+    let method = if direct { DIRECT | NO_OUTPUT } else { 0 };
+    let fresh = |flags| Word::new(now.plus(FRESH), ticket as u16, state, flags | method).0;
     entry.word.store(fresh(REPLY));
-    entry.server.store(server_index);
+    entry.server.store(scratch.server.load());
     entry.ticket.store(ticket);
+    entry.template.store(scratch.template.load());
     // A write is due: the packet that opens the connection is then followed like any other.
     entry.seen.store(now.plus(Tick::SECOND.wrapping_neg()).0);
-    entry.hop.store(to_client);
-    fill(entry, &to.reversed(), &back);
-    scratch
-        .reply_key
-        .store(to.reversed().key(key.scope_protocol));
-    let mut probe = Probe {
-        scratch,
-        outcome: Outcome::NoPort,
-    };
-    tables.repeat(PORTS, &mut probe);
-    if probe.outcome != Outcome::Made {
-        return probe.outcome;
+    if !once {
+        entry.hop.store(to_client);
+        fill(entry, &to.reversed(), &key.tuple().reversed());
+        scratch
+            .reply_key
+            .store(to.reversed().key(key.scope_protocol));
+        let mut probe = Probe {
+            scratch,
+            fixed: direct,
+            outcome: Outcome::NoPort,
+        };
+        tables.repeat(PORTS, &mut probe);
+        if probe.outcome != Outcome::Made {
+            return probe.outcome;
+        }
+        to.sport = scratch.reply_key.load().dport;
     }
-    let reply_key = scratch.reply_key.load();
-    to.sport = reply_key.dport;
 
     entry.word.store(fresh(0));
     entry.hop.store(to_server);
     fill(entry, &key.tuple(), &to);
+    if once {
+        return Outcome::Made;
+    }
     // Counted before anyone can find it and take it apart.
-    tables.add(&server.total, 1);
+    load::bind(tables, server);
     match tables.insert_conn(&key, entry) {
         Ok(()) => Outcome::Made,
         Err(error) => {
-            tables.add(&server.total, u32::MAX);
-            claim::discard(tables, &reply_key, ticket as u16);
+            load::unbind(tables, server, false);
+            claim::discard(tables, &scratch.reply_key.load(), ticket as u16);
             if error == InsertError::Exists {
                 Outcome::Exists
             } else {
@@ -190,6 +303,14 @@ fn insert<A: Address, T: Tables<A>>(
             }
         }
     }
+}
+
+/// Whether packets can be sent by this hop.
+#[inline(always)]
+fn leads_on<A: Address, T: Tables<A>>(tables: &T, hop: u32) -> bool {
+    tables
+        .hop(hop)
+        .is_some_and(|hop| matches!(hop.kind.load(), HOP_FORWARD | HOP_LOCAL))
 }
 
 /// What an entry does to packets with the tuple `from`.
@@ -206,6 +327,8 @@ fn fill<A: Address>(entry: &Conn<A>, from: &Tuple<A>, to: &Tuple<A>) {
 /// One attempt at a source port.
 struct Probe<'a, A> {
     scratch: &'a Scratch<A>,
+    /// The port cannot be another one: the packet stays as it is.
+    fixed: bool,
     outcome: Outcome,
 }
 
@@ -227,6 +350,9 @@ impl<A: Address, T: Tables<A>> Turn<T> for Probe<'_, A> {
         }
         // What has expired makes room by being looked at; what lives keeps its port, and another one is tried.
         if !find::find(tables, &key).nothing() {
+            if self.fixed {
+                return false;
+            }
             let range = u32::from(u16::MAX) + 1 - FIRST_PORT;
             let port = Be16::new((FIRST_PORT + tables.random() % range) as u16);
             let back = Tuple {
@@ -257,12 +383,8 @@ fn source_address<A: Address, T: Tables<A>>(
     let Some(hop) = tables.hop(to_server) else {
         return A::default();
     };
-    let kind = hop.kind.load();
-    if kind == HOP_LOCAL {
+    if hop.kind.load() == HOP_LOCAL {
         return client;
-    }
-    if kind != HOP_FORWARD {
-        return A::default();
     }
     let translate = service.flags.load() & SOURCE_NAT != 0;
     if !translate

@@ -3,7 +3,9 @@
 pub mod claim;
 pub mod create;
 pub mod find;
+pub mod load;
 pub mod ring;
 pub mod state;
 pub mod sweep;
+pub mod template;
 pub mod track;

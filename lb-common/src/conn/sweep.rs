@@ -1,14 +1,18 @@
 //! The sweep's part in the datapath: the daemon names candidates, this decides and deletes.
 
-use super::{claim, find};
+use super::{claim, find, template};
 use crate::{
-    abi::{Address, REPLY, SweepItem, Word},
+    abi::{Address, Be16, REPLY, SWEEP_TEMPLATE, SweepItem, Word},
     tables::Tables,
 };
 
 /// Takes the named connection apart if it may be.
 #[inline(always)]
 pub fn sweep<A: Address, T: Tables<A>>(tables: &T, item: &SweepItem<A>) {
+    if item.key.protocol() == SWEEP_TEMPLATE {
+        template::sweep(tables, item.force, item.key.sport != Be16::ZERO);
+        return;
+    }
     if item.force == 0 {
         // Looking for what has expired takes it apart.
         let _ = find::find(tables, &item.key);

@@ -7,9 +7,13 @@
 use super::{
     claim, ring,
     state::{self, Direction, Event, State},
+    template,
 };
 use crate::{
-    abi::{ANSWERED, ASSURED, Address, COUNTED, Conn, ConnKey, DEAD, REPLY, Scope, Tick, Word},
+    abi::{
+        ANSWERED, ASSURED, Address, COUNTED, Conn, ConnKey, DEAD, DIRECT, HEARD, NO_OUTPUT, REPLY,
+        Scope, Tick, Word,
+    },
     tables::{Ring, Tables},
     transport,
 };
@@ -68,20 +72,24 @@ pub fn track<A: Address, T: Tables<A>>(
             return Tracked::Gone;
         }
     }
-    let direction = if is_reply {
-        Direction::Output
-    } else {
-        Direction::Input
-    };
     let next = advance(
         tables,
         &forward_key,
         forward,
         authority,
-        Seen::new(event, direction),
+        Seen::new(event, word, authority),
     );
     if next == 0 {
         return Tracked::Busy;
+    }
+    let promoted = Word(next).has(DEAD);
+    let next = next & !Word(0).with(DEAD).0;
+    if promoted {
+        // Without a slot of its own it keeps its half-open ticket, which no longer counts against it: only its
+        // deadline ends it.
+        if let Some(ticket) = ring::take(tables, Ring::Assured, &forward_key) {
+            forward.ticket.store(ticket);
+        }
     }
     conn.seen.store(now.0);
     if is_reply {
@@ -99,13 +107,18 @@ impl Seen {
     /// In place of an event: there is none.
     const NO_EVENT: u8 = 7;
 
+    /// By arithmetic, like what follows from it: each branch would double the paths that the verifier follows.
     #[inline(always)]
-    const fn new(event: Option<Event>, direction: Direction) -> Self {
+    const fn new(event: Option<Event>, word: Word, authority: Word) -> Self {
         let event = match event {
             Some(event) => event as u8,
             None => Self::NO_EVENT,
         };
-        Self(event | (direction as u8) << 3)
+        let reply = bit(word.flags(), REPLY);
+        let input_only = bit(authority.flags(), NO_OUTPUT) & (reply ^ 1);
+        let direction =
+            (Direction::Output as u8 * reply) | (Direction::InputOnly as u8 * input_only);
+        Self(event | direction << 3)
     }
 
     /// The state after it.
@@ -118,14 +131,22 @@ impl Seen {
         }
     }
 
+    /// 1 for a packet of the real server.
     #[inline(always)]
-    const fn is_reply(self) -> bool {
-        self.0 >> 3 == Direction::Output as u8
+    const fn reply(self) -> u8 {
+        self.0 >> 3 & Direction::Output as u8
     }
 }
 
+/// 1 if this flag, one bit, is set.
+#[inline(always)]
+const fn bit(flags: u8, flag: u8) -> u8 {
+    flags >> flag.trailing_zeros() & 1
+}
+
 /// Moves a forward entry's word on; gives the new one, or 0 (no word of a living connection is: its deadline is not) if
-/// other processors were faster each time. A function of its own, because its stack is.
+/// other processors were faster each time. With [`DEAD`], which no living connection's has either: the connection is to
+/// have a slot of the other ring. A function of its own, because its stack is.
 #[inline(never)]
 fn advance<A: Address, T: Tables<A>>(
     tables: &T,
@@ -145,8 +166,9 @@ fn advance<A: Address, T: Tables<A>>(
         let next = successor(tables, key, conn, word, seen);
         match tables.swap(&conn.word, word.0, next.0) {
             Ok(()) => {
-                settle(tables, key, conn, word, next);
-                return next.0;
+                settle(tables, conn, word, next);
+                let promoted = next.has(ASSURED) && !word.has(ASSURED);
+                return if promoted { next.with(DEAD).0 } else { next.0 };
             }
             Err(actual) => word = Word(actual),
         }
@@ -164,55 +186,35 @@ fn successor<A: Address, T: Tables<A>>(
     seen: Seen,
 ) -> Word {
     let state = seen.after(word.state());
-    let tcp = key.protocol() == transport::TCP;
-    let answered = if seen.is_reply() {
-        ANSWERED
-    } else {
-        word.flags() & ANSWERED
-    };
+    let tcp = u8::from(key.protocol() == transport::TCP);
+    let (before, reply) = (word.flags(), seen.reply());
+    let lasting = before & (ANSWERED | ASSURED | DIRECT | NO_OUTPUT | HEARD);
+    let kept = (lasting | (reply * ANSWERED) | ((reply ^ 1) * HEARD)) & !(reply * NO_OUTPUT);
+    // Where answers do not come by here, a client that goes on has been answered.
+    let goes_on = bit(kept, NO_OUTPUT) & (tcp | bit(before, HEARD));
     // A real server that answers every SYN of a flood does not make its connections worth keeping.
-    let opening = tcp && state::opening(state);
-    let assured = if answered != 0 && !opening {
-        ASSURED
-    } else {
-        word.flags() & ASSURED
-    };
-    let counted = if tcp && state::active(state) {
-        COUNTED
-    } else {
-        0
-    };
+    let opening = tcp & u8::from(state::opening(state));
+    let assured = (bit(kept, ANSWERED) | goes_on) & (opening ^ 1);
+    let counted = tcp & u8::from(state::active(state));
     let deadline = tables
         .now()
         .plus(timeout(tables, conn.server.load(), state));
-    Word::new(
-        deadline,
-        word.generation(),
-        state,
-        answered | assured | counted,
-    )
+    let flags = kept | (assured * ASSURED) | (counted * COUNTED);
+    Word::new(deadline, word.generation(), state, flags)
 }
 
 /// What follows from a change that this processor made.
 #[inline(always)]
-fn settle<A: Address, T: Tables<A>>(
-    tables: &T,
-    key: &ConnKey<A>,
-    conn: &Conn<A>,
-    old: Word,
-    new: Word,
-) {
+fn settle<A: Address, T: Tables<A>>(tables: &T, conn: &Conn<A>, old: Word, new: Word) {
     if new.has(COUNTED) != old.has(COUNTED)
         && let Some(server) = tables.server(conn.server.load())
     {
         tables.add(&server.active, if new.has(COUNTED) { 1 } else { u32::MAX });
     }
-    if new.has(ASSURED) && !old.has(ASSURED) {
-        // Without a slot of its own it keeps its half-open ticket, which no longer counts against it: only its
-        // deadline ends it.
-        if let Some(ticket) = ring::take(tables, Ring::Assured, key) {
-            conn.ticket.store(ticket);
-        }
+    let established = new.state() == state::ESTABLISHED && old.state() != state::ESTABLISHED;
+    let answered = new.state() == state::UDP && new.has(ANSWERED) && !old.has(ANSWERED);
+    if established || answered {
+        template::assure(tables, conn.template.load());
     }
 }
 

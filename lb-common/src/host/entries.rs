@@ -30,6 +30,7 @@ pub(super) fn empty<A: Address>() -> Conn<A> {
         ports_delta: Shared::new(0),
         ticket: Shared::new(0),
         seen: Shared::new(0),
+        template: Shared::new(0),
     }
 }
 
@@ -45,6 +46,7 @@ fn copy<A: Address>(from: &Conn<A>, to: &Conn<A>) {
     to.ports_delta.store(from.ports_delta.load());
     to.ticket.store(from.ticket.load());
     to.seen.store(from.seen.load());
+    to.template.store(from.template.load());
 }
 
 impl<A: Address> Entries<A> {

@@ -13,8 +13,9 @@ use std::{
 use super::{entries, entries::Entries};
 use crate::{
     abi::{
-        Address, AnswerKey, Conn, ConnKey, FragmentKey, FragmentPorts, Hop, Interface, MarkKey,
-        MarkValue, Scope, Server, ServerStats, Service, ServiceKey, Shape, Shared, Tick,
+        Address, AnswerKey, Be16, Conn, ConnKey, FragmentKey, FragmentPorts, Hop, Interface,
+        Locality, LocalityKey, MarkKey, MarkValue, Scope, Server, ServerStats, Service, ServiceKey,
+        Shape, Shared, Template, TemplateKey, Tick,
     },
     conn::{create::Scratch, state},
     tables::{InsertError, Ring, Tables, Traffic, Turn},
@@ -32,6 +33,12 @@ pub struct Capacity {
     pub assured: u32,
     /// Services, real servers and hops: each, counting the unused index 0.
     pub objects: usize,
+    /// Slots of persistence templates: a power of two; index 0 is not used.
+    pub templates: u32,
+    /// Buckets of the hashing schedulers.
+    pub buckets: usize,
+    /// Destinations that lblc and lblcr remember.
+    pub localities: usize,
 }
 
 impl Default for Capacity {
@@ -41,6 +48,9 @@ impl Default for Capacity {
             half_open: 64,
             assured: 64,
             objects: 32,
+            templates: 16,
+            buckets: 8192,
+            localities: 16,
         }
     }
 }
@@ -68,7 +78,13 @@ pub struct Memory<A> {
     pub(super) entries: Entries<A>,
     stray_deletes: Cell<u32>,
     scratch: Scratch<A>,
-    tickets: [Cell<u32>; 2],
+    pub(super) buckets: Vec<Shared<u32>>,
+    localities: Vec<Locality>,
+    locality_keys: RefCell<HashMap<LocalityKey<A>, usize>>,
+    templates: Vec<Template<A>>,
+    template_keys: RefCell<HashMap<TemplateKey<A>, u32>>,
+    tickets: [Cell<u32>; 3],
+    drawn: Cell<u32>,
     rings: [Vec<Shared<ConnKey<A>>>; 2],
     fragments: RefCell<HashMap<FragmentKey<A>, FragmentPorts>>,
     reasons: RefCell<Vec<[u64; 2]>>,
@@ -99,6 +115,7 @@ impl<A: Address> Memory<A> {
                 timeouts,
                 seconds: [900, 120, 300],
                 flags: 0,
+                drop_rate: 0,
                 shape_count: 0,
                 shapes: [shape; crate::abi::SHAPES],
             },
@@ -120,7 +137,13 @@ impl<A: Address> Memory<A> {
             entries: Entries::new(capacity.entries),
             stray_deletes: Cell::new(0),
             scratch: scratch(),
-            tickets: [Cell::new(0), Cell::new(0)],
+            buckets: (0..capacity.buckets).map(|_| Shared::new(0)).collect(),
+            localities: (0..capacity.localities).map(|_| no_locality()).collect(),
+            locality_keys: RefCell::default(),
+            templates: (0..capacity.templates).map(|_| no_template()).collect(),
+            template_keys: RefCell::default(),
+            tickets: [Cell::new(0), Cell::new(0), Cell::new(0)],
+            drawn: Cell::new(0),
             rings: [ring(capacity.half_open), ring(capacity.assured)],
             fragments: RefCell::default(),
             reasons: RefCell::new(vec![[0; 2]; Reason::ALL.len()]),
@@ -222,7 +245,29 @@ impl<A: Address> Memory<A> {
         match ring {
             Ring::HalfOpen => 0,
             Ring::Assured => 1,
+            Ring::Templates => 2,
         }
+    }
+}
+
+fn no_locality() -> Locality {
+    Locality {
+        used: Shared::new(0),
+        changed: Shared::new(0),
+        servers: Default::default(),
+        pad: [Be16::ZERO; 4],
+    }
+}
+
+fn no_template<A: Address>() -> Template<A> {
+    Template {
+        word: Shared::new(0),
+        key: Shared::new(TemplateKey::default()),
+        server: Shared::new(0),
+        children: Shared::new(0),
+        timeout: Shared::new(0),
+        port: Shared::new(Be16::ZERO),
+        pad: 0,
     }
 }
 
@@ -233,6 +278,12 @@ fn scratch<A: Address>() -> Scratch<A> {
         reply_key: Shared::new(ConnKey::default()),
         service: Shared::new(0),
         bytes: Shared::new(0),
+        server: Shared::new(0),
+        before: Shared::new(0),
+        after: Shared::new(0),
+        template_key: Shared::new(TemplateKey::default()),
+        template: Shared::new(0),
+        pad: 0,
     }
 }
 
@@ -255,6 +306,10 @@ impl<A: Address> Tables<A> for Memory<A> {
         (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as u32
     }
 
+    fn draw(&self) -> u32 {
+        self.drawn.replace(self.drawn.get().wrapping_add(1))
+    }
+
     fn scope(&self) -> Option<&Scope> {
         Some(&self.scope)
     }
@@ -269,6 +324,33 @@ impl<A: Address> Tables<A> for Memory<A> {
 
     fn server(&self, index: u32) -> Option<&Server> {
         self.servers.get(index as usize)
+    }
+
+    fn bucket(&self, index: u32) -> u32 {
+        self.buckets.get(index as usize).map_or(0, Shared::load)
+    }
+
+    fn locality(&self, key: &LocalityKey<A>) -> Option<&Locality> {
+        let keys = self.locality_keys.borrow();
+        keys.get(key).map(|index| &self.localities[*index])
+    }
+
+    fn remember_locality(&self, key: &LocalityKey<A>, server: u32) {
+        let mut keys = self.locality_keys.borrow_mut();
+        let next = keys.len();
+        let index = *keys.entry(*key).or_insert(next);
+        // Without room it is not remembered: as where the kernel's map is full.
+        let Some(locality) = self.localities.get(index) else {
+            keys.remove(key);
+            return;
+        };
+        let now = self.now().0;
+        locality.used.store(now);
+        locality.changed.store(now);
+        for place in &locality.servers {
+            place.store(0);
+        }
+        locality.servers[0].store(server);
     }
 
     fn mark(&self, key: &MarkKey<A>) -> Option<MarkValue> {
@@ -319,11 +401,37 @@ impl<A: Address> Tables<A> for Memory<A> {
     }
 
     fn slots(&self, ring: Ring) -> u32 {
-        self.rings[Self::ring(ring)].len() as u32
+        match self.rings.get(Self::ring(ring)) {
+            Some(slots) => slots.len() as u32,
+            None => self.templates.len() as u32,
+        }
     }
 
     fn slot(&self, ring: Ring, index: u32) -> Option<&Shared<ConnKey<A>>> {
-        self.rings[Self::ring(ring)].get(index as usize)
+        self.rings.get(Self::ring(ring))?.get(index as usize)
+    }
+
+    fn template_index(&self, key: &TemplateKey<A>) -> u32 {
+        self.template_keys.borrow().get(key).copied().unwrap_or(0)
+    }
+
+    fn template(&self, index: u32) -> Option<&Template<A>> {
+        self.templates.get(index as usize)
+    }
+
+    fn insert_template(&self, key: &TemplateKey<A>, index: u32) -> Result<(), InsertError> {
+        let mut keys = self.template_keys.borrow_mut();
+        if keys.contains_key(key) {
+            return Err(InsertError::Exists);
+        }
+        keys.insert(*key, index);
+        Ok(())
+    }
+
+    fn delete_template(&self, key: &TemplateKey<A>) {
+        if self.template_keys.borrow_mut().remove(key).is_none() {
+            self.stray_deletes.set(self.stray_deletes.get() + 1);
+        }
     }
 
     fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentPorts> {

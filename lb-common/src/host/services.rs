@@ -81,7 +81,14 @@ pub(super) fn no_service() -> Service {
         udp_timeout: Shared::new(0),
         tcp_seconds: Shared::new(0),
         udp_seconds: Shared::new(0),
-        pad2: [0; 2],
+        buckets: Shared::new(0),
+        netmask: Shared::new([Be32::ZERO; 4]),
+        persistence: Shared::new(0),
+        persistence_seconds: Shared::new(0),
+        mark: Shared::new(0),
+        port: Shared::new(Be16::ZERO),
+        pad2: 0,
+        pad3: [0; 8],
     }
 }
 
@@ -94,10 +101,15 @@ pub(super) fn no_server() -> Server {
         service: Shared::new(0),
         next: Shared::new(0),
         weight: Shared::new(0),
-        pad: [0; 8],
+        upper_threshold: Shared::new(0),
+        lower_threshold: Shared::new(0),
+        last_weight: Shared::new(0),
+        pad: [0; 5],
         active: Shared::new(0),
         total: Shared::new(0),
-        pad2: [0; 14],
+        templates: Shared::new(0),
+        overload: Shared::new(0),
+        pad2: [0; 12],
     }
 }
 
@@ -117,6 +129,8 @@ impl<A: Address> Memory<A> {
         service.wrr_step.store(1);
         service.scheduler.store(spec.scheduler);
         service.kind.store(key.kind);
+        service.port.store(key.port);
+        service.mark.store(key.mark());
         let answer = if spec.answer { ANSWER } else { 0 };
         service
             .flags
@@ -149,7 +163,9 @@ impl<A: Address> Memory<A> {
         let index = (1..self.servers.len()).find(|index| {
             // An index is free once no connection is left of whoever had it.
             let server = &self.servers[*index];
-            server.flags.load() & AVAILABLE == 0 && server.total.load() == 0
+            server.flags.load() & AVAILABLE == 0
+                && server.total.load() == 0
+                && server.templates.load() == 0
         })?;
         let (server, service) = (&self.servers[index], &self.services[service_index as usize]);
         server.address.store(spec.address.words());
@@ -158,6 +174,8 @@ impl<A: Address> Memory<A> {
         server.service.store(service_index);
         server.weight.store(spec.weight);
         server.active.store(0);
+        server.overload.store(0);
+        server.last_weight.store(spec.weight);
         server.next.store(service.head.load());
         server.flags.store(AVAILABLE);
         service.head.store(index as u32);

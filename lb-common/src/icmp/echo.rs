@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Hop limit of what bpvs sends itself, as the kernel's default.
-pub(super) const HOP_LIMIT: u8 = 64;
+pub(crate) const HOP_LIMIT: u8 = 64;
 
 #[inline(always)]
 pub(super) fn answer<P: Packet, T: Tables<V4>>(

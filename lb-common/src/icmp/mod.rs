@@ -1,6 +1,6 @@
 //! ICMP (RFC 792): pings of a service address, errors about connections, and errors that bpvs sends itself.
 
-mod echo;
+pub(crate) mod echo;
 pub mod error;
 mod related;
 

@@ -1,7 +1,7 @@
 //! Walking a service's list of real servers.
 
 use crate::{
-    abi::{AVAILABLE, Address, OVERLOAD, Service},
+    abi::{AVAILABLE, Address, Service},
     tables::Tables,
 };
 
@@ -22,7 +22,7 @@ pub(super) fn next<A: Address, T: Tables<A>>(tables: &T, service: &Service, serv
 #[inline(always)]
 pub(super) fn weight<A: Address, T: Tables<A>>(tables: &T, server: u32) -> u32 {
     tables.server(server).map_or(0, |server| {
-        if server.flags.load() & (AVAILABLE | OVERLOAD) == AVAILABLE {
+        if server.flags.load() & AVAILABLE != 0 && server.overload.load() == 0 {
             server.weight.load()
         } else {
             0

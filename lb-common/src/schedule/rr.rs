@@ -1,6 +1,6 @@
 //! Round robin: the next real server in the list after the one chosen last (ip_vs_rr.c).
 
-use super::{Pick, list};
+use super::{Pick, Request, list};
 use crate::{
     abi::{Address, Cursor, Service},
     tables::{Tables, Turn},
@@ -35,15 +35,11 @@ impl<A: Address, T: Tables<A>> Turn<T> for (Walk<'_>, core::marker::PhantomData<
 }
 
 #[inline(always)]
-pub(super) fn pick<A: Address, T: Tables<A>>(
-    tables: &T,
-    service: &Service,
-    cursor: Cursor,
-) -> Option<Pick> {
-    let start = cursor.server;
+pub(super) fn pick<A: Address, T: Tables<A>>(tables: &T, request: &Request<'_, A>) -> Pick {
+    let start = request.cursor.server;
     let mut walk = (
         Walk {
-            service,
+            service: request.service,
             at: start,
             start,
             wrapped: false,
@@ -53,9 +49,9 @@ pub(super) fn pick<A: Address, T: Tables<A>>(
     );
     tables.repeat(list::STEPS, &mut walk);
     let server = walk.0.found;
-    (server != 0).then_some(Pick {
+    Pick {
         server,
-        before: cursor,
+        before: request.cursor,
         after: Cursor { server, weight: 0 },
-    })
+    }
 }

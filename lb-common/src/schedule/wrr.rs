@@ -3,7 +3,7 @@
 //! The bar starts at the largest weight less (step - 1), falls by the step (the greatest common divisor of the weights) at
 //! each end of the list, and starts again below one. The daemon keeps start and step with every change of the list.
 
-use super::{Pick, list};
+use super::{Pick, Request, list};
 use crate::{
     abi::{Address, Cursor, Service},
     tables::{Tables, Turn},
@@ -15,8 +15,9 @@ struct Walk<'s> {
     bar: u32,
     start: u32,
     step: u32,
-    /// How often the bar has come round to its start: twice without success means nobody takes connections.
-    rounds: u32,
+    /// The bar has come round to its start: a second time means that nobody takes connections. Not a count: the verifier
+    /// would follow each of its values. Not a `bool`: it would take one that comes from the stack for any byte.
+    wrapped: u32,
     found: u32,
 }
 
@@ -31,8 +32,9 @@ impl<A: Address, T: Tables<A>> Turn<T> for (Walk<'_>, core::marker::PhantomData<
                 return true;
             }
             walk.bar = walk.start;
-            walk.rounds += 1;
-            return walk.rounds < 2;
+            let again = walk.wrapped == 0;
+            walk.wrapped = 1;
+            return again;
         }
         let weight = list::weight(tables, walk.at);
         if weight > 0 && weight >= walk.bar {
@@ -44,15 +46,12 @@ impl<A: Address, T: Tables<A>> Turn<T> for (Walk<'_>, core::marker::PhantomData<
 }
 
 #[inline(always)]
-pub(super) fn pick<A: Address, T: Tables<A>>(
-    tables: &T,
-    service: &Service,
-    cursor: Cursor,
-) -> Option<Pick> {
-    let start = service.wrr_start.load();
-    let step = service.wrr_step.load();
+pub(super) fn pick<A: Address, T: Tables<A>>(tables: &T, request: &Request<'_, A>) -> Pick {
+    let cursor = request.cursor;
+    let start = request.service.wrr_start.load();
+    let step = request.service.wrr_step.load();
     if start == 0 || step == 0 {
-        return None;
+        return Pick::without_cursor(0);
     }
     let bar = if cursor.weight == 0 {
         start
@@ -61,12 +60,12 @@ pub(super) fn pick<A: Address, T: Tables<A>>(
     };
     let mut walk = (
         Walk {
-            service,
+            service: request.service,
             at: cursor.server,
             bar,
             start,
             step,
-            rounds: 0,
+            wrapped: 0,
             found: 0,
         },
         core::marker::PhantomData::<A>,
@@ -75,12 +74,15 @@ pub(super) fn pick<A: Address, T: Tables<A>>(
     let Walk {
         found: server, bar, ..
     } = walk.0;
-    (server != 0).then_some(Pick {
+    if server == 0 {
+        return Pick::without_cursor(0);
+    }
+    Pick {
         server,
         before: cursor,
         after: Cursor {
             server,
             weight: bar,
         },
-    })
+    }
 }

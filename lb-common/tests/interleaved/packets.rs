@@ -58,6 +58,9 @@ pub(crate) const SMALL: Capacity = Capacity {
     half_open: 2,
     assured: 2,
     objects: 8,
+    templates: 4,
+    buckets: 0,
+    localities: 0,
 };
 /// Room enough.
 pub(crate) const USUAL: Capacity = Capacity {
@@ -65,6 +68,9 @@ pub(crate) const USUAL: Capacity = Capacity {
     half_open: 16,
     assured: 16,
     objects: 8,
+    templates: 4,
+    buckets: 0,
+    localities: 0,
 };
 
 fn packet(src: [u8; 4], dst: [u8; 4], protocol: u8, sport: u16, dport: u16, flags: u8) -> Vec<u8> {

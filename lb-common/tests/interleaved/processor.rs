@@ -6,8 +6,9 @@ use std::{cell::RefCell, collections::HashMap, rc::Rc};
 use corosensei::Yielder;
 use lb_common::{
     abi::{
-        AnswerKey, Conn, ConnKey, DEAD, FragmentKey, FragmentPorts, Hop, Interface, MarkKey,
-        MarkValue, Scope, Server, Service, ServiceKey, Shared, Tick, V4, Word,
+        AnswerKey, Conn, ConnKey, DEAD, FragmentKey, FragmentPorts, Hop, Interface, Locality,
+        LocalityKey, MarkKey, MarkValue, Scope, Server, Service, ServiceKey, Shared, Template,
+        TemplateKey, Tick, V4, Word,
     },
     conn::create::Scratch,
     host::Memory,
@@ -89,6 +90,10 @@ impl Tables<V4> for Processor<'_> {
         self.memory().random()
     }
 
+    fn draw(&self) -> u32 {
+        self.memory().draw()
+    }
+
     fn scope(&self) -> Option<&Scope> {
         self.memory().scope()
     }
@@ -105,6 +110,18 @@ impl Tables<V4> for Processor<'_> {
 
     fn server(&self, index: u32) -> Option<&Server> {
         self.memory().server(index)
+    }
+
+    fn bucket(&self, index: u32) -> u32 {
+        self.memory().bucket(index)
+    }
+
+    fn locality(&self, key: &LocalityKey<V4>) -> Option<&Locality> {
+        self.memory().locality(key)
+    }
+
+    fn remember_locality(&self, key: &LocalityKey<V4>, server: u32) {
+        self.memory().remember_locality(key, server);
     }
 
     fn mark(&self, key: &MarkKey<V4>) -> Option<MarkValue> {
@@ -191,6 +208,26 @@ impl Tables<V4> for Processor<'_> {
     fn slot(&self, ring: Ring, index: u32) -> Option<&Shared<ConnKey<V4>>> {
         self.pause();
         self.memory().slot(ring, index)
+    }
+
+    fn template_index(&self, key: &TemplateKey<V4>) -> u32 {
+        self.pause();
+        self.memory().template_index(key)
+    }
+
+    fn template(&self, index: u32) -> Option<&Template<V4>> {
+        self.pause();
+        self.memory().template(index)
+    }
+
+    fn insert_template(&self, key: &TemplateKey<V4>, index: u32) -> Result<(), InsertError> {
+        self.pause();
+        self.memory().insert_template(key, index)
+    }
+
+    fn delete_template(&self, key: &TemplateKey<V4>) {
+        self.pause();
+        self.memory().delete_template(key);
     }
 
     fn fragment(&self, key: &FragmentKey<V4>) -> Option<FragmentPorts> {

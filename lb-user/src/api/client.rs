@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::SendRequest;
-use hyper::{Method, Request};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -35,6 +35,9 @@ pub enum ClientError {
         /// What it said.
         error: wire::Error,
     },
+    /// The daemon is ending, and does nothing any more.
+    #[error("{0}")]
+    Ending(wire::Error),
     /// More namespaces than fit into one message.
     #[error("{0} scopes are more than the {MAX_DESCRIPTORS} that one file may name")]
     TooManyScopes(usize),
@@ -62,7 +65,7 @@ impl ClientError {
             Self::Http(_) => {
                 Some("if the daemon has died: `bpvs run` finishes what it had begun, `bpvs list` shows it".into())
             }
-            Self::NoDaemon(_) | Self::TooManyScopes(_) | Self::Io(_) => None,
+            Self::NoDaemon(_) | Self::Ending(_) | Self::TooManyScopes(_) | Self::Io(_) => None,
         }
     }
 }
@@ -182,9 +185,12 @@ impl Client {
             error: format!("the daemon answered {status}"),
             hint: None,
         });
-        Err(ClientError::Refused {
-            status: status.as_u16(),
-            error,
+        Err(match status {
+            StatusCode::SERVICE_UNAVAILABLE => ClientError::Ending(error),
+            status => ClientError::Refused {
+                status: status.as_u16(),
+                error,
+            },
         })
     }
 }

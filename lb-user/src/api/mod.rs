@@ -9,7 +9,12 @@
 //! | `GET /v1/table` | – | [`wire::Listing`] |
 //! | `GET /v1/connections` | – | array of [`wire::Connection`] |
 //! | `GET /v1/stats` | – | [`wire::Stats`] |
+//! | `GET /v1/settings` | – | array of [`wire::Setting`] |
+//! | `PATCH /v1/settings` | [`wire::SettingsEdit`] | 204 |
+//! | `POST /v1/zero` | – | 204, and all counters are shown from 0 |
+//! | `POST /v1/services/KEY/zero` | – | 204, likewise of one service and its servers |
 //! | `POST /v1/services` | [`wire::Service`] | 204 |
+//! | `DELETE /v1/services` | – | 204, and no service is left |
 //! | `PATCH /v1/services/KEY` | [`wire::ServiceEdit`] | 204 |
 //! | `DELETE /v1/services/KEY` | – | 204 |
 //! | `POST /v1/services/KEY/servers` | [`wire::Server`] | 204 |

@@ -112,7 +112,10 @@ fn router(handle: Handle) -> Router {
         .route("/v1/table", get(table))
         .route("/v1/connections", get(connections))
         .route("/v1/stats", get(stats))
-        .route("/v1/services", post(add_service))
+        .route("/v1/zero", post(zero))
+        .route("/v1/services/{key}/zero", post(zero_service))
+        .route("/v1/settings", get(settings).patch(edit_settings))
+        .route("/v1/services", post(add_service).delete(flush))
         .route(
             "/v1/services/{key}",
             patch(edit_service).delete(remove_service),
@@ -144,6 +147,7 @@ impl IntoResponse for Failure {
             FailureKind::Method => StatusCode::METHOD_NOT_ALLOWED,
             FailureKind::Conflict => StatusCode::CONFLICT,
             FailureKind::Full => StatusCode::INSUFFICIENT_STORAGE,
+            FailureKind::Ending => StatusCode::SERVICE_UNAVAILABLE,
             FailureKind::System => StatusCode::INTERNAL_SERVER_ERROR,
         };
         (
@@ -212,6 +216,7 @@ async fn read(handle: &Handle, request: Request) -> Answer {
         Reply::Listing(listing) => json(&listing),
         Reply::Stats(stats) => json(&stats),
         Reply::Connections(connections) => json(&connections),
+        Reply::Settings(settings) => json(&settings),
         Reply::Changes(changes) => json(&changes),
     })
 }
@@ -276,24 +281,52 @@ async fn add_service(
     command(&handle, &caller, Command::AddService(service)).await
 }
 
+async fn flush(State(handle): State<Handle>, Extension(caller): Extension<Caller>) -> Answer {
+    command(&handle, &caller, Command::Flush).await
+}
+
+async fn zero(State(handle): State<Handle>, Extension(caller): Extension<Caller>) -> Answer {
+    let netns = caller.here()?;
+    let service = None;
+    read(&handle, Request::Zero { netns, service }).await
+}
+
+async fn zero_service(
+    State(handle): State<Handle>,
+    Extension(caller): Extension<Caller>,
+    Path(service): Path<String>,
+) -> Answer {
+    let netns = caller.here()?;
+    let service = Some(key(&service)?);
+    read(&handle, Request::Zero { netns, service }).await
+}
+
+async fn settings(State(handle): State<Handle>, Extension(caller): Extension<Caller>) -> Answer {
+    let netns = caller.here()?;
+    read(&handle, Request::Settings { netns }).await
+}
+
+async fn edit_settings(
+    State(handle): State<Handle>,
+    Extension(caller): Extension<Caller>,
+    bytes: Bytes,
+) -> Answer {
+    let edit = body::<wire::SettingsEdit>(&bytes)?;
+    let edit = wire::settings_edit(&edit).map_err(|error| invalid(&error))?;
+    command(&handle, &caller, Command::EditSettings(edit)).await
+}
+
 async fn edit_service(
     State(handle): State<Handle>,
     Extension(caller): Extension<Caller>,
     Path(service): Path<String>,
     bytes: Bytes,
 ) -> Answer {
+    let key = key(&service)?;
     let edit = body::<wire::ServiceEdit>(&bytes)?
-        .try_into()
+        .of(&key)
         .map_err(|error| invalid(&error))?;
-    command(
-        &handle,
-        &caller,
-        Command::EditService {
-            key: key(&service)?,
-            edit,
-        },
-    )
-    .await
+    command(&handle, &caller, Command::EditService { key, edit }).await
 }
 
 async fn remove_service(
@@ -325,24 +358,15 @@ async fn edit_server(
 ) -> Answer {
     let service = key(&service)?;
     let address = Server::parse_socket(&address, &service).map_err(|error| invalid(&error))?;
-    let edit = body::<wire::ServerEdit>(&bytes)?;
-    let method = edit
-        .method
-        .as_deref()
-        .map(str::parse)
-        .transpose()
+    let edit = body::<wire::ServerEdit>(&bytes)?
+        .try_into()
         .map_err(|error| invalid(&error))?;
-    command(
-        &handle,
-        &caller,
-        Command::EditServer {
-            service,
-            address,
-            weight: edit.weight,
-            method,
-        },
-    )
-    .await
+    let edit = Command::EditServer {
+        service,
+        address,
+        edit,
+    };
+    command(&handle, &caller, edit).await
 }
 
 async fn remove_server(

@@ -8,8 +8,9 @@ use clap::{Args, Parser, Subcommand, value_parser};
 use ipnet::IpNet;
 
 use crate::model::{
-    ForwardingMethod, MAX_WEIGHT, MarkRule, MarkValue, ModelError, Protocol, Scheduler, ServiceKey,
-    SourceNat, check_timeout, parse_duration, parse_prefix,
+    ForwardingMethod, MAX_THRESHOLD, MAX_WEIGHT, MarkRule, MarkValue, ModelError, Protocol,
+    Scheduler, SchedulerFlags, ServiceKey, SettingsEdit, SourceNat, check_timeout, parse_duration,
+    parse_prefix,
 };
 
 /// Virtual services in eBPF: what IPVS does, on kernels without it.
@@ -91,12 +92,29 @@ pub enum Command {
     /// looked at in their order; the last one that matches wins.
     #[command(subcommand)]
     Mark(MarkCommand),
+    /// Show or change the settings of a scope
+    ///
+    /// Timeouts, and the sysctls of IPVS by their names (net.ipv4.vs). Without a command all are shown.
+    #[command(after_help = "\
+Examples:
+  bpvs settings                                           all of them
+  bpvs settings get conn_reuse_mode                       one value
+  bpvs settings set expire_nodest_conn=1 timeouts.udp=30s")]
+    Settings(SettingsArgs),
     /// List services and servers, newest server first
     List(ReadArgs),
     /// List connections
     Conns(ReadArgs),
     /// Show what passed, and how packets left
     Stats(StatsArgs),
+    /// Show counters from 0 on: of a service with its servers, or of all
+    ///
+    /// Rates begin at 0 too. In which ways packets left goes on counting.
+    Zero {
+        /// The service
+        #[arg(value_name = "SERVICE", value_parser = service_key)]
+        key: Option<ServiceKey>,
+    },
     /// Show the daemon and its scopes
     ///
     /// Also what commands have changed of what a file had declared, and what does not work at present.
@@ -140,9 +158,17 @@ pub struct RunArgs {
     /// Room for this many services, in all scopes together
     #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = value_parser!(u32).range(16..=1_048_576))]
     pub services: u32,
-    /// Room for this many servers, in all scopes together
-    #[arg(long, value_name = "N", default_value_t = 131_072, value_parser = value_parser!(u32).range(16..=8_388_608))]
-    pub servers: u32,
+    /// Room for this many servers, in all scopes together [default: 131072; less with more than 12 CPUs]
+    ///
+    /// Each has counters of 40 bytes for each CPU: unless given, they take 64 MiB at most, or room for 16384 servers.
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(16..=8_388_608))]
+    pub servers: Option<u32>,
+    /// Room for this many persistence templates, in all scopes together
+    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = value_parser!(u32).range(16..=16_777_216))]
+    pub templates: u32,
+    /// Room for the tables of the schedulers dh and sh (256 each) and mh (4093 each), in all scopes together
+    #[arg(long, value_name = "N", default_value_t = 131_072, value_parser = value_parser!(u32).range(4096..=67_108_864))]
+    pub buckets: u32,
     /// Tell in the log of every packet that is dropped, and why: to look into a problem
     ///
     /// Dropping gets slower by it, nothing else.
@@ -197,13 +223,47 @@ pub struct ReadArgs {
     pub json: bool,
 }
 
+/// Of `bpvs settings`.
+#[derive(Debug, Args)]
+pub struct SettingsArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// What to do with them
+    #[command(subcommand)]
+    pub command: Option<SettingsCommand>,
+}
+
+/// `bpvs settings …`.
+#[derive(Debug, Subcommand)]
+pub enum SettingsCommand {
+    /// Print the values of some settings; of one by itself
+    Get {
+        /// As timeouts.tcp, conn_reuse_mode
+        #[arg(value_name = "NAME", required = true)]
+        names: Vec<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Change settings, all of those named or none
+    Set {
+        /// As conn_reuse_mode=0, timeouts.tcp=2h
+        #[arg(value_name = "NAME=VALUE", required = true, value_parser = assignment)]
+        assignments: Vec<(String, String)>,
+    },
+}
+
 /// Of `bpvs stats`.
 #[derive(Debug, Args)]
 pub struct StatsArgs {
     /// Print JSON; with --watch one object a line
     #[arg(long)]
     pub json: bool,
-    /// Show rates, every second anew
+    /// Show rates: averages of some seconds, by the rule of IPVS
+    #[arg(long, conflicts_with = "watch")]
+    pub rate: bool,
+    /// Show what was added each second, every second anew
     #[arg(long)]
     pub watch: bool,
 }
@@ -216,7 +276,7 @@ pub enum ServiceCommand {
 Examples:
   bpvs service add tcp:10.0.0.100:80
   bpvs service add udp:10.0.0.100:53 --source-nat --answer --udp-timeout 30s
-  bpvs service add fwmark:256 --scheduler wrr")]
+  bpvs service add fwmark:256 --scheduler wrr --persistent=1h --netmask 24")]
     Add {
         /// Protocol, address and port, as tcp:10.0.0.100:80, or a firewall mark, as fwmark:256
         #[arg(value_name = "SERVICE", value_parser = service_key)]
@@ -224,6 +284,22 @@ Examples:
         /// How it picks a server: rr (in turn) or wrr (in turn, as often as the weight says)
         #[arg(long, value_parser = scheduler, default_value = "rr")]
         scheduler: Scheduler,
+        /// What the scheduler is told besides: sh-port, sh-fallback, mh-port, mh-fallback, flag-1, flag-2, flag-3
+        #[arg(long, value_name = "FLAG[,FLAG]", value_parser = scheduler_flags, default_value = "none", hide_default_value = true)]
+        scheduler_flags: SchedulerFlags,
+        /// Lead a client's new connections to the server of its earlier ones, until TIME (6m unless given) after the last
+        #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true,
+              default_missing_value = "6m", value_parser = timeout)]
+        persistent: Option<Duration>,
+        /// Take clients whose addresses agree in these bits for one: 255.255.255.0, or 24
+        #[arg(long, value_name = "MASK", requires = "persistent")]
+        netmask: Option<String>,
+        /// Schedule each datagram by itself; UDP or a firewall mark
+        #[arg(long)]
+        one_packet: bool,
+        /// Answer TCP segments of no known connection by a reset; TCP or a firewall mark
+        #[arg(long)]
+        reset: bool,
         /// Rewrite the client's address, to the output interface's or to ADDR
         #[arg(long, value_name = "ADDR", num_args = 0..=1, require_equals = true,
               default_missing_value = "interface", default_value = "off", hide_default_value = true, value_parser = source_nat)]
@@ -247,6 +323,24 @@ Examples:
         /// How it picks a server: rr or wrr
         #[arg(long, value_parser = scheduler, group = "change")]
         scheduler: Option<Scheduler>,
+        /// Other scheduler flags in place of all that there are, or `none`
+        #[arg(long, value_name = "FLAG[,FLAG]", value_parser = scheduler_flags, group = "change")]
+        scheduler_flags: Option<SchedulerFlags>,
+        /// Lead a client's connections to one server: --persistent, --persistent=TIME, --persistent=off
+        #[arg(long, value_name = "TIME|off", num_args = 0..=1, require_equals = true,
+              default_missing_value = "6m", value_parser = timeout_or_off, group = "change")]
+        persistent: Option<TimeoutEdit>,
+        /// Take clients whose addresses agree in these bits for one: 255.255.255.0, or 24
+        #[arg(long, value_name = "MASK", group = "change")]
+        netmask: Option<String>,
+        /// Schedule each datagram by itself: --one-packet, --one-packet=false
+        #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+              default_missing_value = "true", group = "change")]
+        one_packet: Option<bool>,
+        /// Reset TCP segments of no known connection: --reset, --reset=false
+        #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+              default_missing_value = "true", group = "change")]
+        reset: Option<bool>,
         /// Rewrite the client's address: --source-nat, --source-nat=ADDR, --source-nat=off
         #[arg(long, value_name = "ADDR|off", num_args = 0..=1, require_equals = true,
               default_missing_value = "interface", value_parser = source_nat, group = "change")]
@@ -268,6 +362,8 @@ Examples:
         #[arg(value_name = "SERVICE", value_parser = service_key)]
         key: ServiceKey,
     },
+    /// Remove all virtual services and their servers
+    Clear,
 }
 
 /// `bpvs server …`.
@@ -286,12 +382,18 @@ Examples:
         /// The server's address and port; without a port the service's
         #[arg(value_name = "ADDRESS[:PORT]")]
         address: String,
-        /// 0 to 65535; with 0 it gets no new connections
+        /// With 0 it gets no new connections
         #[arg(long, default_value_t = 1, value_parser = value_parser!(u32).range(0..=i64::from(MAX_WEIGHT)))]
         weight: u32,
-        /// How packets get there: masq
+        /// How packets get there: masq (their destination is rewritten) or direct (only the MAC address is)
         #[arg(long, value_parser = method, default_value = "masq")]
         method: ForwardingMethod,
+        /// No new connections from so many connections on; 0: as many as come
+        #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = value_parser!(u32).range(0..=i64::from(MAX_THRESHOLD)))]
+        upper_threshold: u32,
+        /// And new ones again below so many; 0: three quarters of the upper threshold
+        #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = value_parser!(u32).range(0..=i64::from(MAX_THRESHOLD)))]
+        lower_threshold: u32,
     },
     /// Change a real server; what is not named stays
     #[command(group = clap::ArgGroup::new("change").required(true).multiple(true))]
@@ -302,12 +404,18 @@ Examples:
         /// The server
         #[arg(value_name = "ADDRESS[:PORT]")]
         address: String,
-        /// 0 to 65535; with 0 it gets no new connections and keeps those that it has
+        /// With 0 it gets no new connections and keeps those that it has
         #[arg(long, value_parser = value_parser!(u32).range(0..=i64::from(MAX_WEIGHT)), group = "change")]
         weight: Option<u32>,
-        /// How packets get there: masq
+        /// How packets of new connections get there: masq or direct
         #[arg(long, value_parser = method, group = "change")]
         method: Option<ForwardingMethod>,
+        /// No new connections from so many connections on; 0: as many as come
+        #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(0..=i64::from(MAX_THRESHOLD)), group = "change")]
+        upper_threshold: Option<u32>,
+        /// And new ones again below so many; 0: three quarters of the upper threshold
+        #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(0..=i64::from(MAX_THRESHOLD)), group = "change")]
+        lower_threshold: Option<u32>,
     },
     /// Remove a real server from a service
     Remove {
@@ -363,7 +471,7 @@ pub struct MarkArgs {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortRange(pub std::ops::RangeInclusive<u16>);
 
-/// Another timeout, or (None) the scope's.
+/// Another timeout, or (None) the scope's, or no persistence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeoutEdit(pub Option<Duration>);
 
@@ -412,6 +520,25 @@ fn timeout_or_default(text: &str) -> Result<TimeoutEdit, String> {
         "default" => Ok(TimeoutEdit(None)),
         _ => timeout(text).map(|timeout| TimeoutEdit(Some(timeout))),
     }
+}
+
+fn assignment(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text
+        .split_once('=')
+        .ok_or("hint: write NAME=VALUE, as in conn_reuse_mode=0")?;
+    SettingsEdit::default().assign(name, value).map_err(said)?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn timeout_or_off(text: &str) -> Result<TimeoutEdit, String> {
+    match text {
+        "off" => Ok(TimeoutEdit(None)),
+        _ => timeout(text).map(|timeout| TimeoutEdit(Some(timeout))),
+    }
+}
+
+fn scheduler_flags(text: &str) -> Result<SchedulerFlags, String> {
+    text.parse().map_err(said)
 }
 
 fn source_nat(text: &str) -> Result<SourceNat, String> {

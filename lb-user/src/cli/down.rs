@@ -7,19 +7,23 @@ use hyper::Method;
 use super::args::DownArgs;
 use super::{CliError, Context};
 use crate::api::client::{Client, ClientError};
-use crate::daemon::{RunDir, down_without_daemon};
+use crate::daemon::{RunDir, RunError, down_without_daemon};
 
-/// How long a daemon may take to end after it has removed everything.
+/// How long a daemon may take to end: after it has removed everything, or when it was told to end just before.
 const ENDING: Duration = Duration::from_secs(5);
 
 pub(super) async fn down(context: &Context, args: &DownArgs) -> Result<(), CliError> {
-    // It is about all namespaces.
-    match Client::connect(&context.socket(), &[]).await {
-        Ok(mut client) => client.command(Method::POST, "/v1/down").await?,
-        Err(ClientError::NoDaemon(_)) => {
-            return Ok(down_without_daemon(&context.run_dir, &args.bpffs.bpffs).await?);
+    let asked = Instant::now();
+    loop {
+        match attempt(context, args).await {
+            Ok(By::Daemon) => break,
+            Ok(By::Us) => return Ok(()),
+            // It is on its way out, or in: soon it is gone, and its work ours, or it answers.
+            Err(Attempt::Later(_)) if asked.elapsed() < ENDING => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            Err(Attempt::Later(error) | Attempt::Never(error)) => return Err(error),
         }
-        Err(error) => return Err(error.into()),
     }
     // So that `bpvs down && bpvs run` works.
     let asked = Instant::now();
@@ -32,4 +36,39 @@ pub(super) async fn down(context: &Context, args: &DownArgs) -> Result<(), CliEr
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     Ok(())
+}
+
+/// Who has removed everything.
+enum By {
+    Daemon,
+    Us,
+}
+
+/// Why it is not removed.
+enum Attempt {
+    /// Another attempt may do it.
+    Later(CliError),
+    Never(CliError),
+}
+
+async fn attempt(context: &Context, args: &DownArgs) -> Result<By, Attempt> {
+    // It is about all namespaces.
+    let asked = match Client::connect(&context.socket(), &[]).await {
+        Ok(mut client) => client.command(Method::POST, "/v1/down").await,
+        Err(error) => Err(error),
+    };
+    match asked {
+        Ok(()) => Ok(By::Daemon),
+        Err(ClientError::NoDaemon(_)) => {
+            match down_without_daemon(&context.run_dir, &args.bpffs.bpffs).await {
+                Ok(()) => Ok(By::Us),
+                Err(error @ RunError::Running(_)) => Err(Attempt::Later(error.into())),
+                Err(error) => Err(Attempt::Never(error.into())),
+            }
+        }
+        Err(error @ (ClientError::Ending(_) | ClientError::Http(_) | ClientError::Io(_))) => {
+            Err(Attempt::Later(error.into()))
+        }
+        Err(error) => Err(Attempt::Never(error.into())),
+    }
 }

@@ -23,7 +23,7 @@ pub(super) fn rendered(listing: &wire::Listing) -> String {
         "Prot LocalAddress:Port Scheduler Flags\n  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn\n",
     );
     for service in &listing.services {
-        let flags = flags(&service.source_nat, service.answer, &service.timeouts);
+        let flags = flags(service);
         text.push_str(&format!(
             "{} {}{flags}\n",
             service_name(&service.address),

@@ -17,6 +17,7 @@ mod output;
 mod run;
 mod server;
 mod service;
+mod settings;
 mod stats;
 mod status;
 mod table;
@@ -83,9 +84,11 @@ async fn ask(context: &Context, command: Command, output: &mut Output) -> Result
         Command::Service(command) => service::service(context, command).await,
         Command::Server(command) => server::server(context, command).await,
         Command::Mark(command) => mark::mark(context, command, output).await,
+        Command::Settings(args) => settings::settings(context, args, output).await,
         Command::List(args) => list::list(context, args.json, output).await,
         Command::Conns(args) => conns::conns(context, args.json, output).await,
         Command::Stats(args) => stats::stats(context, &args, output).await,
+        Command::Zero { key } => service::zero(context, key).await,
         Command::Status(args) => status::status(context, args.json, output).await,
         Command::Completions { shell } => generate::completions(shell, output),
         Command::Man { dir } => generate::man(&dir),

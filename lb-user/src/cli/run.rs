@@ -33,7 +33,9 @@ pub(super) fn run(context: Context, args: RunArgs) -> Result<(), CliError> {
             bpffs: args.bpffs.bpffs,
             connections: args.connections,
             services: args.services,
-            servers: args.servers,
+            servers: args.servers.unwrap_or_else(datapath::default_servers),
+            templates: args.templates,
+            buckets: args.buckets,
             log_drops: args.log_drops,
         },
     };

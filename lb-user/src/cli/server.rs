@@ -15,9 +15,17 @@ pub(super) async fn server(context: &Context, command: ServerCommand) -> Result<
             address,
             weight,
             method,
+            upper_threshold,
+            lower_threshold,
         } => {
             let server = Server::parse_socket(&address, &service)
                 .and_then(|address| Server::new(&service, address, weight, method))
+                .map(|server| Server {
+                    upper_threshold,
+                    lower_threshold,
+                    ..server
+                })
+                .and_then(|server| server.check(&service).map(|()| server))
                 .map_err(|error| CliError::usage(&error))?;
             let path = format!("/v1/services/{}/servers", segment(&service.to_string()));
             context
@@ -31,10 +39,14 @@ pub(super) async fn server(context: &Context, command: ServerCommand) -> Result<
             address,
             weight,
             method,
+            upper_threshold,
+            lower_threshold,
         } => {
             let body = wire::ServerEdit {
                 weight,
                 method: method.map(|method| method.to_string()),
+                upper_threshold,
+                lower_threshold,
             };
             let path = path(&service, &address)?;
             context

@@ -22,6 +22,8 @@ pub(super) async fn stats(
     if !args.watch {
         return if args.json {
             output.json(&last)
+        } else if args.rate {
+            output.text(&rendered(&averages(last), RATES))
         } else {
             output.text(&rendered(&last, TOTALS))
         };
@@ -93,6 +95,20 @@ pub(super) fn rendered(stats: &wire::Stats, heads: Heads) -> String {
     text
 }
 
+/// The rates that the daemon keeps, in place of the counters.
+fn averages(mut stats: wire::Stats) -> wire::Stats {
+    for service in &mut stats.services {
+        service.counters = service.rates;
+        for server in &mut service.servers {
+            server.counters = server.rates;
+        }
+    }
+    // Of these it keeps none.
+    stats.reasons.clear();
+    stats.counters = stats.rates;
+    stats
+}
+
 /// What was added a second between two readings.
 pub(super) fn rates(last: &wire::Stats, now: &wire::Stats, elapsed: Duration) -> wire::Stats {
     let milliseconds = u64::try_from(elapsed.as_millis())
@@ -118,6 +134,7 @@ pub(super) fn rates(last: &wire::Stats, now: &wire::Stats, elapsed: Duration) ->
         .map(|reason| (&reason.reason, reason))
         .collect();
     let mut rates = now.clone();
+    rates.counters = between(last.counters, now.counters);
     for service in &mut rates.services {
         let before = services.get(&service.address);
         service.counters = between(

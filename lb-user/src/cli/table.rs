@@ -1,6 +1,6 @@
 //! Tables in the manner of ipvsadm.
 
-use crate::api::wire::{Counters, SourceNat, Timeouts};
+use crate::api::wire::{Counters, ListedService, SourceNat};
 
 /// `TCP  10.0.0.100:80`, `FWM  256`.
 pub(super) fn service_name(address: &str) -> String {
@@ -13,35 +13,51 @@ pub(super) fn service_name(address: &str) -> String {
     format!("{kind:<4} {rest}")
 }
 
-/// `Masq`, as ipvsadm writes it.
-pub(super) fn method_name(method: &str) -> String {
-    let mut letters = method.chars();
-    letters.next().map_or_else(String::new, |first| {
-        first.to_ascii_uppercase().to_string() + letters.as_str()
-    })
+/// `Masq`, `Route`, as ipvsadm writes it.
+pub(super) fn method_name(method: &str) -> &str {
+    match method {
+        "masq" => "Masq",
+        "direct" => "Route",
+        other => other,
+    }
 }
 
-/// ` (source-nat, answer)`, or nothing.
-pub(super) fn flags(source_nat: &SourceNat, answer: bool, timeouts: &Timeouts) -> String {
+/// ` (source-nat, answer) persistent 6m`, or nothing.
+pub(super) fn flags(service: &ListedService) -> String {
     let mut flags = Vec::new();
-    match source_nat {
+    flags.extend(service.scheduler_flags.clone());
+    match &service.source_nat {
         SourceNat::Switch(false) => {}
         SourceNat::Switch(true) => flags.push("source-nat".to_owned()),
         SourceNat::Address(address) => flags.push(format!("source-nat={address}")),
     }
-    if answer {
-        flags.push("answer".into());
+    for (name, set) in [("answer", service.answer), ("reset", service.reset)] {
+        if set {
+            flags.push(name.into());
+        }
     }
+    let timeouts = &service.timeouts;
     for (name, timeout) in [("tcp", &timeouts.tcp), ("udp", &timeouts.udp)] {
         if let Some(timeout) = timeout {
             flags.push(format!("{name}-timeout={timeout}"));
         }
     }
-    if flags.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", flags.join(", "))
+    let mut text = String::new();
+    if !flags.is_empty() {
+        text.push_str(&format!(" ({})", flags.join(", ")));
     }
+    for (name, value) in [
+        ("persistent", &service.persistent),
+        ("mask", &service.netmask),
+    ] {
+        if let Some(value) = value {
+            text.push_str(&format!(" {name} {value}"));
+        }
+    }
+    if service.one_packet {
+        text.push_str(" ops");
+    }
+    text
 }
 
 /// Five numbers in ipvsadm's columns.

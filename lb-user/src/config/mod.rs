@@ -7,9 +7,11 @@
 //! source-nat = true                 # or an address of the scope
 //! answer = true
 //! timeouts = { tcp = "2h", udp = "5m" }
+//! persistent = "15m"                # with netmask = "255.255.255.0" for clients of one network
 //!   [[service.server]]
 //!   address = "10.0.1.11:80"
 //!   weight = 1
+//!   upper-threshold = 1000
 //!
 //! [[mark]]
 //! mark = 256                        # or "0x100/0xff00"
@@ -19,6 +21,7 @@
 //!
 //! [settings]
 //! timeouts = { tcp = "15m", tcp-fin = "2m", udp = "5m" }
+//! expire_nodest_conn = 1            # sysctls of IPVS, by their names
 //!
 //! [[scope]]                         # another namespace of this host, with the same keys inside
 //! netns = "lb"
@@ -30,7 +33,6 @@
 //! The first thing that is wrong makes the whole file wrong: one error, with its place.
 
 mod error;
-mod nearest;
 mod problem;
 mod section;
 mod sections;

@@ -7,8 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::Problem;
-use super::nearest::nearest;
-use crate::model::ModelError;
+use crate::model::{ModelError, nearest};
 
 /// A value and its bytes in the text.
 pub(super) struct Placed<T> {

@@ -11,8 +11,9 @@ use super::section::{FlagOrText, Section, server_without_service};
 use super::{Config, Problem, ScopeConfig};
 use crate::control::{Declared, support};
 use crate::model::{
-    MAX_MARK_SHAPES, MAX_WEIGHT, MarkRule, MarkShape, MarkValue, ModelError, Server, Service,
-    ServiceKey, Settings, SourceNat, TableError, check_timeout, parse_duration, parse_prefix,
+    DEFAULT_PERSISTENCE, Fixed, MAX_MARK_SHAPES, MAX_THRESHOLD, MAX_WEIGHT, MarkRule, MarkShape,
+    MarkValue, ModelError, Netmask, Persistence, Server, Service, ServiceKey, Setting, Settings,
+    SettingsEdit, SourceNat, TableError, check_timeout, parse_duration, parse_prefix,
 };
 
 const TIMEOUTS_EXAMPLE: &str = "timeouts = { tcp = \"15m\", udp = \"5m\" }";
@@ -110,6 +111,11 @@ fn declared(text: &str, section: &Section<'_>, names: &Names) -> Result<Declared
     let known = [
         "address",
         "scheduler",
+        "scheduler-flags",
+        "persistent",
+        "netmask",
+        "one-packet",
+        "reset",
         "source-nat",
         "answer",
         "timeouts",
@@ -172,7 +178,7 @@ fn declared(text: &str, section: &Section<'_>, names: &Names) -> Result<Declared
         .map_err(|error| Problem::table(span, &error))?;
 
     if let Some(section) =
-        section.table("settings", names.settings, &["timeouts"], names.settings)?
+        section.table("settings", names.settings, &settings_keys(), names.settings)?
     {
         declared
             .table
@@ -212,6 +218,12 @@ fn service(
         }
     };
     service.answer = section.flag("answer")?.unwrap_or(false);
+    service.scheduler_flags = section
+        .parsed("scheduler-flags", "sh-port")?
+        .unwrap_or_default();
+    service.persistence = persistence(section, &service.key)?;
+    service.one_packet = section.flag("one-packet")?.unwrap_or(false);
+    service.reset = section.flag("reset")?.unwrap_or(false);
     if let Some(timeouts) =
         section.table("timeouts", "timeouts", &["tcp", "udp"], TIMEOUTS_EXAMPLE)?
     {
@@ -224,7 +236,14 @@ fn service(
         .map_err(|error| Problem::model(address.span.clone(), &error))?;
 
     let mut seen = HashMap::new();
-    for section in section.tables("server", names.server, &["address", "weight", "method"])? {
+    let known = [
+        "address",
+        "weight",
+        "method",
+        "upper-threshold",
+        "lower-threshold",
+    ];
+    for section in section.tables("server", names.server, &known)? {
         let (server, span) = server(&section, &service.key)?;
         if let Some(first) = seen.insert(server.socket(), span.start) {
             let (line, _) = place(text, first);
@@ -256,7 +275,16 @@ fn server(section: &Section<'_>, key: &ServiceKey) -> Result<(Server, Range<usiz
         .number("weight", u64::from(MAX_WEIGHT), ModelError::Weight)?
         .unwrap_or(1);
     let method = section.parsed("method", "masq")?.unwrap_or_default();
-    let server = Server::new(key, socket, weight as u32, method).map_err(wrong)?;
+    let threshold = |name| -> Result<u32, Problem> {
+        let given = section.number(name, u64::from(MAX_THRESHOLD), ModelError::Threshold)?;
+        Ok(given.unwrap_or(0) as u32)
+    };
+    let server = Server {
+        upper_threshold: threshold("upper-threshold")?,
+        lower_threshold: threshold("lower-threshold")?,
+        ..Server::new(key, socket, weight as u32, method).map_err(wrong)?
+    };
+    server.check(key).map_err(wrong)?;
     Ok((server, address.span))
 }
 
@@ -283,6 +311,37 @@ fn mark_rule(section: &Section<'_>) -> Result<MarkRule, Problem> {
     Ok(rule)
 }
 
+/// `persistent = true` or `persistent = "15m"`, with a netmask if it has one.
+fn persistence(section: &Section<'_>, key: &ServiceKey) -> Result<Option<Persistence>, Problem> {
+    let timeout = match section.flag_or_text("persistent", "6m")? {
+        None | Some(FlagOrText::Flag(false)) => None,
+        Some(FlagOrText::Flag(true)) => Some(DEFAULT_PERSISTENCE),
+        Some(FlagOrText::Text(text)) => {
+            let read = parse_duration(text.value).and_then(check_timeout);
+            Some(read.map_err(|error| Problem::model(text.span, &error))?)
+        }
+    };
+    let mut persistence = timeout.map(|timeout| Persistence::new(timeout, key.family()));
+    section.word("netmask", "24", |text| {
+        let netmask = Netmask::parse(text, key.family())?;
+        match &mut persistence {
+            Some(persistence) => persistence.netmask = netmask,
+            None => return Err(ModelError::NetmaskWithoutPersistence(key.to_string())),
+        }
+        Ok(())
+    })?;
+    Ok(persistence)
+}
+
+fn settings_keys() -> Vec<&'static str> {
+    let settings = Setting::ALL.into_iter().map(Setting::name);
+    let fixed = Fixed::ALL.iter().map(|fixed| fixed.name);
+    std::iter::once("timeouts")
+        .chain(settings)
+        .chain(fixed)
+        .collect()
+}
+
 fn settings(section: &Section<'_>) -> Result<Settings, Problem> {
     let mut settings = Settings::default();
     if let Some(given) = section.table(
@@ -296,7 +355,11 @@ fn settings(section: &Section<'_>) -> Result<Settings, Problem> {
         timeouts.tcp_fin = timeout(&given, "tcp-fin")?.unwrap_or(timeouts.tcp_fin);
         timeouts.udp = timeout(&given, "udp")?.unwrap_or(timeouts.udp);
     }
-    Ok(settings)
+    let mut edit = SettingsEdit::default();
+    for name in settings_keys().into_iter().skip(1) {
+        section.word(name, "1", |text| edit.assign(name, text))?;
+    }
+    Ok(edit.edited(&settings))
 }
 
 fn timeout(section: &Section<'_>, key: &str) -> Result<Option<Duration>, Problem> {

@@ -15,16 +15,24 @@ scheduler = "wrr"
 source-nat = true
 answer = true
 timeouts = { tcp = "2h", udp = "5m" }
+scheduler-flags = "flag-3"
+persistent = "90s"
+netmask = 24
+reset = true
   [[service.server]]
   address = "10.0.1.11:80"
   weight = 0
+  upper-threshold = 100
+  lower-threshold = 50
   [[service.server]]
   address = "10.0.1.12"
 [[service]]
 address = "fwmark:0x100"
 source-nat = "10.0.1.5"
+one-packet = true
   [[service.server]]
   address = "10.0.1.11"
+  method = "direct"
 [[mark]]
 mark = 0x100
 destination = "10.0.0.100/32"
@@ -38,6 +46,9 @@ protocol = "udp"
 ports = "8000-8099"
 [settings]
 timeouts = { tcp = "15m", tcp-fin = "90s" }
+conn_reuse_mode = 0
+snat_reroute = 1
+sync_threshold = "3 50"
 [[scope]]
 netns = "lb"
   [[scope.service]]
@@ -56,7 +67,18 @@ fn a_whole_file() {
         (web.key.to_string().as_str(), web.scheduler.as_str()),
         ("tcp:10.0.0.100:80", "wrr")
     );
-    assert!(web.answer);
+    assert!(web.answer && web.reset && !web.one_packet);
+    assert_eq!(web.scheduler_flags.to_string(), "flag-3");
+    let persistence = web.persistence.unwrap();
+    assert_eq!(
+        (
+            persistence.timeout.as_secs(),
+            persistence.netmask.to_string().as_str()
+        ),
+        (90, "255.255.255.0")
+    );
+    let old = web.servers[1];
+    assert_eq!((old.upper_threshold, old.lower_threshold), (100, 50));
     // The last one in the file is the newest; a port left out is the service's.
     let servers: Vec<_> = web
         .servers
@@ -71,6 +93,8 @@ fn a_whole_file() {
         ]
     );
     assert_eq!(services[1].servers[0].socket().to_string(), "10.0.1.11:0");
+    assert_eq!(services[1].servers[0].method.as_str(), "direct");
+    assert!(services[1].one_packet && services[1].persistence.is_none());
     let marks: Vec<_> = config
         .here
         .table
@@ -95,6 +119,8 @@ fn a_whole_file() {
         (900, 90, 300)
     );
     assert!(config.here.has_settings);
+    let changed: Vec<_> = config.here.table.settings().changed().collect();
+    assert_eq!(changed, [(crate::model::Setting::ConnReuseMode, 0)]);
     assert_eq!(config.scopes.len(), 1);
     assert_eq!(config.scopes[0].netns, "lb");
     assert_eq!(
@@ -236,15 +262,15 @@ fn values() {
     );
     refused(
         "[[service]]\naddress = \"tcp:10.0.0.1:80\"\n[[service.server]]\naddress = \"10.1.0.1\"\nmethod = \"tunnel\"",
-        "lb.toml:5:10: forwarding method tunnel is not there yet\nhave: masq",
+        "lb.toml:5:10: forwarding method tunnel is not there yet\nhave: masq, direct",
     );
     refused(
-        "[[service]]\naddress = \"tcp:10.0.0.1:80\"\n[[service.server]]\naddress = \"10.1.0.1\"\nweight = 65536",
-        "lb.toml:5:10: weight 65536 is out of range\na weight is a number from 0 to 65535",
+        "[[service]]\naddress = \"tcp:10.0.0.1:80\"\n[[service.server]]\naddress = \"10.1.0.1\"\nweight = 2147483648",
+        "lb.toml:5:10: weight 2147483648 is out of range\na weight is a number from 0 to 2147483647",
     );
     refused(
         "[[service]]\naddress = \"tcp:10.0.0.1:80\"\n[[service.server]]\naddress = \"10.1.0.1\"\nweight = -1",
-        "lb.toml:5:10: weight -1 is out of range\na weight is a number from 0 to 65535",
+        "lb.toml:5:10: weight -1 is out of range\na weight is a number from 0 to 2147483647",
     );
     refused(
         "[[service]]\naddress = \"tcp:10.0.0.1:80\"\n[[service.server]]\naddress = \"10.1.0.1\"\nweight = \"1\"",
@@ -266,6 +292,99 @@ fn values() {
     refused(
         "[settings]\ntimeouts = { tcp = \"32d\" }",
         "lb.toml:2:20: timeout 32d is out of range\na timeout is at least 1s and at most 31d, in whole seconds",
+    );
+}
+
+#[test]
+fn persistence() {
+    let service = |rest: &str| format!("[[service]]\naddress = \"tcp:10.0.0.1:80\"\n{rest}");
+    let read = |rest: &str| {
+        let config = parse("f", &service(rest)).unwrap();
+        let found = config.here.table.services().next().unwrap().persistence;
+        found.map(|found| (found.timeout.as_secs(), found.netmask.to_string()))
+    };
+    let full = || "255.255.255.255".to_owned();
+    assert_eq!(read("persistent = true"), Some((360, full())));
+    assert_eq!(read("persistent = false"), None);
+    assert_eq!(
+        read("persistent = \"1m\"\nnetmask = \"255.255.0.0\""),
+        Some((60, "255.255.0.0".into()))
+    );
+    refused(
+        &service("netmask = 24"),
+        "lb.toml:3:11: the service tcp:10.0.0.1:80 is not persistent, so a netmask means nothing to it\n\
+         make it persistent in the same command",
+    );
+    refused(
+        &service("persistent = true\nnetmask = 33"),
+        "lb.toml:4:11: `33` is not a netmask for IPv4\nwrite it as 255.255.255.0, or its bits, as 24",
+    );
+    refused(
+        &service("persistent = 60"),
+        "lb.toml:3:14: `persistent` in [[service]] cannot be an integer\nwrite persistent = true or persistent = \"6m\"",
+    );
+    refused(
+        &service("persistent = \"40d\""),
+        "lb.toml:3:14: timeout 40d is out of range\na timeout is at least 1s and at most 31d, in whole seconds",
+    );
+    refused(
+        "[[service]]\naddress = \"tcp:10.0.0.1:0\"",
+        "lb.toml:2:11: the service tcp:10.0.0.1:0 takes all ports, which only a persistent one can\n\
+         make it persistent; or set a mark with a mark rule, and add a fwmark service for it",
+    );
+    refused(
+        &service("one-packet = true"),
+        "lb.toml:2:11: the service tcp:10.0.0.1:80 takes no UDP, and only datagrams can be scheduled one by one\n\
+         leave it out, or use a UDP or fwmark service",
+    );
+    refused(
+        &service("scheduler-flags = \"sh-ports\""),
+        "lb.toml:3:19: `sh-ports` is not a scheduler flag\n\
+         have: flag-1 (sh-fallback, mh-fallback), flag-2 (sh-port, mh-port), flag-3; or none",
+    );
+}
+
+#[test]
+fn servers() {
+    let server = |rest: &str| {
+        format!(
+            "[[service]]\naddress = \"tcp:10.0.0.1:80\"\n[[service.server]]\naddress = \"10.1.0.1:81\"\n{rest}"
+        )
+    };
+    refused(
+        &server("method = \"direct\""),
+        "lb.toml:4:11: direct cannot send to port 81 what came for port 80\n\
+         leave the port out, which means 80; or use masq",
+    );
+    refused(
+        &server("upper-threshold = 1\nlower-threshold = 2"),
+        "lb.toml:4:11: the lower threshold 2 is above the upper threshold 1\n\
+         give an upper threshold that is not below it; or a lower one of 0, which is three quarters of the upper",
+    );
+    refused(
+        &server("upper-threshold = -1"),
+        "lb.toml:5:19: upper-threshold -1 is out of range\na threshold is a number from 0 to 2147483647; 0 is none",
+    );
+}
+
+#[test]
+fn settings() {
+    refused(
+        "[settings]\nconntrack = 1",
+        "lb.toml:2:13: conntrack cannot be set to 1: bpvs does not use the kernel's connection tracking\n\
+         leave conntrack at 0",
+    );
+    refused(
+        "[settings]\ndrop_entry = 4",
+        "lb.toml:2:14: drop_entry cannot be `4`\ndrop_entry is a number from 0 to 3, 0 unless set",
+    );
+    refused(
+        "[settings]\nsloppy_tpc = 1",
+        "lb.toml:2:1: unknown key `sloppy_tpc` in [settings]\ndid you mean `sloppy_tcp`?",
+    );
+    refused(
+        "[settings]\nsloppy_tcp = true",
+        "lb.toml:2:14: `sloppy_tcp` in [settings] cannot be a boolean\nwrite sloppy_tcp = 1",
     );
 }
 

@@ -2,33 +2,22 @@
 
 use std::collections::HashSet;
 
-use crate::model::{MarkRule, Server, Service, ServiceTimeouts, SourceNat, Table, format_duration};
+use crate::model::{
+    MarkRule, Server, Service, ServiceKey, ServiceTimeouts, Setting, Settings, SourceNat, Table,
+    Timeouts, format_duration,
+};
 
 /// What is different between `old` and `new`. Names are as on the command line, in the order of the services.
 #[must_use]
 pub fn changes(old: &Table, new: &Table) -> Vec<String> {
     let mut lines = Vec::new();
     if old.settings() != new.settings() {
-        let (old, new) = (old.settings().timeouts, new.settings().timeouts);
-        let fields = [
-            ("tcp", old.tcp, new.tcp),
-            ("tcp-fin", old.tcp_fin, new.tcp_fin),
-            ("udp", old.udp, new.udp),
-        ];
-        for (name, before, after) in fields {
-            if before != after {
-                lines.push(format!(
-                    "~ settings timeout {name} {} -> {}",
-                    format_duration(before),
-                    format_duration(after)
-                ));
-            }
-        }
+        settings_changes(old.settings(), new.settings(), &mut lines);
     }
     for service in new.services() {
         match old.service(&service.key) {
             None => {
-                lines.push(format!("+ service {} {}", service.key, attributes(service)));
+                lines.push(format!("+ service {} {}", service.key, described(service)));
                 let servers = service.servers.iter().rev();
                 lines.extend(servers.map(|server| added(service, server)));
             }
@@ -47,6 +36,22 @@ pub fn changes(old: &Table, new: &Table) -> Vec<String> {
         ));
     }
     lines
+}
+
+fn settings_changes(old: &Settings, new: &Settings, lines: &mut Vec<String>) {
+    let mut line = |name: &str, before: String, after: String| {
+        if before != after {
+            lines.push(format!("~ settings {name} {before} -> {after}"));
+        }
+    };
+    let timeouts = old.timeouts.all().into_iter().zip(new.timeouts.all());
+    for (name, (before, after)) in Timeouts::NAMES.into_iter().zip(timeouts) {
+        line(name, format_duration(before), format_duration(after));
+    }
+    for setting in Setting::ALL {
+        let (before, after) = (old.get(setting), new.get(setting));
+        line(setting.name(), before.to_string(), after.to_string());
+    }
 }
 
 fn mark_changes(old: &[MarkRule], new: &[MarkRule], lines: &mut Vec<String>) {
@@ -69,42 +74,17 @@ fn count(number: usize, noun: &str) -> String {
 
 fn service_changes(old: &Service, new: &Service, lines: &mut Vec<String>) {
     let key = new.key;
-    if old.scheduler != new.scheduler {
-        lines.push(format!(
-            "~ service {key} scheduler {} -> {}",
-            old.scheduler, new.scheduler
-        ));
-    }
-    if old.source_nat != new.source_nat {
-        let (before, after) = (source_nat(old.source_nat), source_nat(new.source_nat));
-        lines.push(format!("~ service {key} source-nat {before} -> {after}"));
-    }
-    if old.answer != new.answer {
-        lines.push(format!(
-            "~ service {key} answer {} -> {}",
-            old.answer, new.answer
-        ));
-    }
-    if old.timeouts != new.timeouts {
-        let (before, after) = (timeouts(old.timeouts), timeouts(new.timeouts));
-        lines.push(format!("~ service {key} timeouts {before} -> {after}"));
+    for ((name, default, before), (.., after)) in attributes(old).into_iter().zip(attributes(new)) {
+        if before != after {
+            let said = |value: Option<String>| value.unwrap_or_else(|| default.into());
+            let (before, after) = (said(before), said(after));
+            lines.push(format!("~ service {key} {name} {before} -> {after}"));
+        }
     }
     for server in new.servers.iter().rev() {
         match old.server(server.socket()) {
             None => lines.push(added(new, server)),
-            Some(there) if there.weight != server.weight => lines.push(format!(
-                "~ server {key} {} weight {} -> {}",
-                server.socket(),
-                there.weight,
-                server.weight
-            )),
-            Some(there) if there.method != server.method => lines.push(format!(
-                "~ server {key} {} method {} -> {}",
-                server.socket(),
-                there.method,
-                server.method
-            )),
-            Some(_) => {}
+            Some(there) => server_changes(new.key, there, server, lines),
         }
     }
     for server in old
@@ -117,36 +97,97 @@ fn service_changes(old: &Service, new: &Service, lines: &mut Vec<String>) {
     }
 }
 
+fn server_changes(key: ServiceKey, old: &Server, new: &Server, lines: &mut Vec<String>) {
+    let socket = new.socket();
+    let mut line = |name: &str, before: String, after: String| {
+        if before != after {
+            lines.push(format!(
+                "~ server {key} {socket} {name} {before} -> {after}"
+            ));
+        }
+    };
+    line("weight", old.weight.to_string(), new.weight.to_string());
+    line("method", old.method.to_string(), new.method.to_string());
+    for ((name, before), (_, after)) in thresholds(old).into_iter().zip(thresholds(new)) {
+        line(name, before.to_string(), after.to_string());
+    }
+}
+
+const fn thresholds(server: &Server) -> [(&'static str, u32); 2] {
+    [
+        ("upper-threshold", server.upper_threshold),
+        ("lower-threshold", server.lower_threshold),
+    ]
+}
+
 fn added(service: &Service, server: &Server) -> String {
-    format!(
+    let mut text = format!(
         "+ server {} {} {} weight {}",
         service.key,
         server.socket(),
         server.method,
         server.weight
-    )
-}
-
-/// Scheduler, and what is not at its default.
-fn attributes(service: &Service) -> String {
-    let mut text = service.scheduler.to_string();
-    if service.source_nat != SourceNat::Off {
-        text.push_str(&format!(" source-nat {}", source_nat(service.source_nat)));
-    }
-    if service.answer {
-        text.push_str(" answer");
-    }
-    if service.timeouts != ServiceTimeouts::default() {
-        text.push_str(&format!(" timeouts {}", timeouts(service.timeouts)));
+    );
+    for (name, threshold) in thresholds(server) {
+        if threshold != 0 {
+            text.push_str(&format!(" {name} {threshold}"));
+        }
     }
     text
 }
 
-fn source_nat(source_nat: SourceNat) -> String {
+/// Scheduler, and what is not at its default.
+fn described(service: &Service) -> String {
+    let given = attributes(service).into_iter().skip(1);
+    given.fold(
+        service.scheduler.to_string(),
+        |text, (name, _, value)| match value.as_deref() {
+            None => text,
+            Some("on") => format!("{text} {name}"),
+            Some(value) => format!("{text} {name} {value}"),
+        },
+    )
+}
+
+/// All attributes by their names, the scheduler first: what they are unless given, in a word, and what they are if they
+/// are given.
+fn attributes(service: &Service) -> [(&'static str, &'static str, Option<String>); 9] {
+    let flag = |set: bool| set.then(|| "on".to_owned());
+    let persistence = service.persistence;
+    let given =
+        (service.timeouts != ServiceTimeouts::default()).then(|| timeouts(service.timeouts));
+    [
+        ("scheduler", "rr", Some(service.scheduler.to_string())),
+        (
+            "scheduler-flags",
+            "none",
+            (!service.scheduler_flags.is_empty()).then(|| service.scheduler_flags.to_string()),
+        ),
+        (
+            "persistent",
+            "off",
+            persistence.map(|persistence| format_duration(persistence.timeout)),
+        ),
+        (
+            "netmask",
+            "full",
+            persistence
+                .filter(|persistence| !persistence.netmask.is_full())
+                .map(|persistence| persistence.netmask.to_string()),
+        ),
+        ("one-packet", "off", flag(service.one_packet)),
+        ("reset", "off", flag(service.reset)),
+        ("source-nat", "off", source_nat(service.source_nat)),
+        ("answer", "off", flag(service.answer)),
+        ("timeouts", "default", given),
+    ]
+}
+
+fn source_nat(source_nat: SourceNat) -> Option<String> {
     match source_nat {
-        SourceNat::Off => "off".into(),
-        SourceNat::Interface => "interface".into(),
-        SourceNat::Address(address) => address.to_string(),
+        SourceNat::Off => None,
+        SourceNat::Interface => Some("interface".into()),
+        SourceNat::Address(address) => Some(address.to_string()),
     }
 }
 
@@ -157,17 +198,16 @@ fn timeouts(timeouts: ServiceTimeouts) -> String {
             timeout.map(|timeout| format!("{name}={}", format_duration(timeout)))
         })
         .collect();
-    if given.is_empty() {
-        "default".into()
-    } else {
-        given.join(",")
-    }
+    given.join(",")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::control::testing::table;
+    use crate::model::{AddressFamily, ForwardingMethod, Netmask, Persistence};
 
     #[test]
     fn says_what_comes_goes_and_changes() {
@@ -181,7 +221,7 @@ mod tests {
         assert_eq!(
             changes(&old, &new),
             [
-                "~ settings timeout tcp 15m -> 2h",
+                "~ settings timeouts.tcp 15m -> 2h",
                 "~ service tcp:10.0.0.1:80 scheduler rr -> wrr",
                 "~ server tcp:10.0.0.1:80 10.1.0.2:80 weight 1 -> 0",
                 "+ server tcp:10.0.0.1:80 10.1.0.3:80 masq weight 2",
@@ -195,5 +235,54 @@ mod tests {
             ]
         );
         assert_eq!(changes(&new, &new), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_attribute_and_setting_is_named() {
+        let old = table("tcp:10.0.0.1:80 rr 10.1.0.1:80/1");
+        let mut service = old.services().next().unwrap().clone();
+        service.scheduler_flags = "flag-2".parse().unwrap();
+        service.persistence = Some(Persistence {
+            timeout: Duration::from_secs(60),
+            netmask: Netmask::parse("24", AddressFamily::V4).unwrap(),
+        });
+        service.reset = true;
+        service.answer = true;
+        service.source_nat = SourceNat::Interface;
+        service.timeouts.tcp = Some(Duration::from_secs(60));
+        service.servers[0].upper_threshold = 10;
+        service.servers[0].lower_threshold = 5;
+        service.servers[0].method = ForwardingMethod::Direct;
+        let mut new = Table::new();
+        new.add_service(service).unwrap();
+        let mut settings = Settings::default();
+        settings.set(Setting::DropPacket, 3).unwrap();
+        new.set_settings(settings).unwrap();
+        assert_eq!(
+            changes(&old, &new),
+            [
+                "~ settings drop_packet 0 -> 3",
+                "~ service tcp:10.0.0.1:80 scheduler-flags none -> flag-2",
+                "~ service tcp:10.0.0.1:80 persistent off -> 1m",
+                "~ service tcp:10.0.0.1:80 netmask full -> 255.255.255.0",
+                "~ service tcp:10.0.0.1:80 reset off -> on",
+                "~ service tcp:10.0.0.1:80 source-nat off -> interface",
+                "~ service tcp:10.0.0.1:80 answer off -> on",
+                "~ service tcp:10.0.0.1:80 timeouts default -> tcp=1m",
+                "~ server tcp:10.0.0.1:80 10.1.0.1:80 method masq -> direct",
+                "~ server tcp:10.0.0.1:80 10.1.0.1:80 upper-threshold 0 -> 10",
+                "~ server tcp:10.0.0.1:80 10.1.0.1:80 lower-threshold 0 -> 5",
+            ]
+        );
+        let mut without = Table::new();
+        without.set_settings(settings).unwrap();
+        assert_eq!(
+            changes(&without, &new),
+            [
+                "+ service tcp:10.0.0.1:80 rr scheduler-flags flag-2 persistent 1m netmask 255.255.255.0 reset \
+                 source-nat interface answer timeouts tcp=1m",
+                "+ server tcp:10.0.0.1:80 10.1.0.1:80 direct weight 1 upper-threshold 10 lower-threshold 5",
+            ]
+        );
     }
 }

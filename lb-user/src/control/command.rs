@@ -1,13 +1,9 @@
 //! Commands: single changes as a person asks for them, judged against the table as it stands.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use super::Op;
-use crate::model::{
-    ForwardingMethod, MarkRule, Scheduler, Server, Service, ServiceKey, SourceNat, Table,
-    TableError,
-};
+use super::{Op, ServerEdit, ServiceEdit};
+use crate::model::{MarkRule, Server, Service, ServiceKey, SettingsEdit, Table, TableError};
 
 /// One change, asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,10 +32,8 @@ pub enum Command {
         service: ServiceKey,
         /// Which.
         address: SocketAddr,
-        /// Another weight.
-        weight: Option<u32>,
-        /// Another forwarding method.
-        method: Option<ForwardingMethod>,
+        /// What is to be different.
+        edit: ServerEdit,
     },
     /// A server goes.
     RemoveServer {
@@ -52,48 +46,24 @@ pub enum Command {
     AddMark(MarkRule),
     /// A mark rule goes.
     RemoveMark(MarkRule),
-}
-
-/// Attributes of a service; what is `None` stays as it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ServiceEdit {
-    /// Another scheduler.
-    pub scheduler: Option<Scheduler>,
-    /// Another source NAT.
-    pub source_nat: Option<SourceNat>,
-    /// Whether the address is answered for.
-    pub answer: Option<bool>,
-    /// A timeout of its own for established TCP connections, or (inner `None`) the scope's.
-    pub tcp_timeout: Option<Option<Duration>>,
-    /// A timeout of its own for UDP, or (inner `None`) the scope's.
-    pub udp_timeout: Option<Option<Duration>>,
-}
-
-impl ServiceEdit {
-    /// The service as it is to be.
-    #[must_use]
-    pub fn edited(&self, service: &Service) -> Service {
-        let mut service = service.clone();
-        service.scheduler = self.scheduler.unwrap_or(service.scheduler);
-        service.source_nat = self.source_nat.unwrap_or(service.source_nat);
-        service.answer = self.answer.unwrap_or(service.answer);
-        service.timeouts.tcp = self.tcp_timeout.unwrap_or(service.timeouts.tcp);
-        service.timeouts.udp = self.udp_timeout.unwrap_or(service.timeouts.udp);
-        service
-    }
+    /// All services go, with their servers: `ipvsadm -C`. Mark rules and settings stay.
+    Flush,
+    /// Some settings of the scope.
+    EditSettings(SettingsEdit),
 }
 
 impl Command {
-    /// The operation that does it. That it fits the table is known only when it was applied to it.
+    /// The operations that do it, in their order; only [`Command::Flush`] can be more or fewer than one. That they fit
+    /// the table is known only when they were applied to it.
     ///
     /// # Errors
     /// What it is about is not there, or is there already.
-    pub fn op(&self, table: &Table) -> Result<Op, TableError> {
+    pub fn ops(&self, table: &Table) -> Result<Vec<Op>, TableError> {
         let find = |key: &ServiceKey| table.service(key).ok_or(TableError::NoSuchService(*key));
-        Ok(match self {
+        let op = match self {
             Self::AddService(service) => Op::AddService(service.clone()),
             Self::EditService { key, edit } => {
-                Op::EditService(edit.edited(find(key)?).without_servers())
+                Op::EditService(edit.edited(find(key)?)?.without_servers())
             }
             Self::RemoveService(key) => Op::RemoveService(*key),
             Self::AddServer { service, server } => Op::AddServer {
@@ -103,8 +73,7 @@ impl Command {
             Self::EditServer {
                 service,
                 address,
-                weight,
-                method,
+                edit,
             } => {
                 let there = find(service)?
                     .server(*address)
@@ -112,14 +81,9 @@ impl Command {
                         service: *service,
                         server: *address,
                     })?;
-                let server = Server {
-                    weight: weight.unwrap_or(there.weight),
-                    method: method.unwrap_or(there.method),
-                    ..*there
-                };
                 Op::EditServer {
                     service: *service,
-                    server,
+                    server: edit.edited(there),
                 }
             }
             Self::RemoveServer { service, address } => Op::RemoveServer {
@@ -140,7 +104,13 @@ impl Command {
                 rules.remove(place);
                 Op::SetMarkRules(rules)
             }
-        })
+            Self::Flush => {
+                let all = table.services().map(|service| service.key);
+                return Ok(all.map(Op::RemoveService).collect());
+            }
+            Self::EditSettings(edit) => Op::SetSettings(edit.edited(table.settings())),
+        };
+        Ok(vec![op])
     }
 }
 
@@ -148,6 +118,12 @@ impl Command {
 mod tests {
     use super::*;
     use crate::control::testing::table;
+    use crate::model::Scheduler;
+
+    fn done(command: &Command, table: &mut Table) -> Result<(), TableError> {
+        let ops = command.ops(table)?;
+        ops.iter().try_for_each(|op| op.apply_to(table))
+    }
 
     #[test]
     fn an_edit_changes_only_what_it_names() {
@@ -157,11 +133,7 @@ mod tests {
             answer: Some(true),
             ..ServiceEdit::default()
         };
-        Command::EditService { key, edit }
-            .op(&there)
-            .unwrap()
-            .apply_to(&mut there)
-            .unwrap();
+        done(&Command::EditService { key, edit }, &mut there).unwrap();
         let service = there.service(&key).unwrap();
         assert!(service.answer);
         assert_eq!(service.scheduler, Scheduler::WeightedRoundRobin);
@@ -171,10 +143,12 @@ mod tests {
         let quiesce = Command::EditServer {
             service: key,
             address,
-            weight: Some(0),
-            method: None,
+            edit: ServerEdit {
+                weight: Some(0),
+                ..ServerEdit::default()
+            },
         };
-        quiesce.op(&there).unwrap().apply_to(&mut there).unwrap();
+        done(&quiesce, &mut there).unwrap();
         assert_eq!(there.service(&key).unwrap().servers[0].weight, 0);
     }
 
@@ -186,20 +160,39 @@ mod tests {
         let edit = Command::EditServer {
             service: key,
             address,
-            weight: Some(0),
-            method: None,
+            edit: ServerEdit::default(),
         };
         assert_eq!(
-            edit.op(&there).unwrap_err().to_string(),
+            edit.ops(&there).unwrap_err().to_string(),
             "service tcp:10.0.0.1:80 has no server 10.1.0.1:80"
         );
         let rule = MarkRule::new("7".parse().unwrap());
         assert_eq!(
             Command::RemoveMark(rule)
-                .op(&there)
+                .ops(&there)
                 .unwrap_err()
                 .to_string(),
             "there is no mark rule `--mark 7`"
         );
+    }
+
+    #[test]
+    fn a_flush_takes_the_services_and_nothing_else() {
+        let mut there =
+            table("tcp:10.0.0.1:80 wrr 10.1.0.1:80/1; fwmark:7 rr; mark 7; tcp-timeout 60");
+        done(&Command::Flush, &mut there).unwrap();
+        assert_eq!(there, table("mark 7; tcp-timeout 60"));
+        // Nothing to do is no error.
+        assert_eq!(Command::Flush.ops(&there).unwrap(), vec![]);
+    }
+
+    #[test]
+    fn settings_that_are_not_named_stay() {
+        let mut there = table("tcp-timeout 60");
+        let mut edit = SettingsEdit::default();
+        edit.assign("sloppy_tcp", "1").unwrap();
+        done(&Command::EditSettings(edit), &mut there).unwrap();
+        assert_eq!(there.settings().read("sloppy_tcp").unwrap(), "1");
+        assert_eq!(there.settings().timeouts.tcp.as_secs(), 60);
     }
 }

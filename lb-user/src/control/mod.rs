@@ -2,6 +2,7 @@
 //!
 //! - [`ops`]: the operations, each of which the datapath makes whole.
 //! - [`command`]: what a person asks for, made into an operation against the table as it stands.
+//! - [`ServiceEdit`] and [`ServerEdit`]: what such a command makes different.
 //! - [`diff()`] compares two tables and gives the operations in an order in which no service loses its servers on the way.
 //! - [`changes()`] says the same difference in words.
 //! - [`ownership`]: who asked for what, so that a file takes back only what it brought.
@@ -11,6 +12,7 @@
 mod changes;
 pub mod command;
 mod diff;
+mod edit;
 pub mod ops;
 pub mod ownership;
 mod patch;
@@ -19,8 +21,9 @@ pub mod support;
 pub(crate) mod testing;
 
 pub use changes::changes;
-pub use command::{Command, ServiceEdit};
+pub use command::Command;
 pub use diff::diff;
+pub use edit::{ServerEdit, ServiceEdit};
 pub use ops::Op;
 pub use ownership::{Claims, Declared, Origin};
 pub use patch::Patch;

@@ -7,8 +7,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::model::{
-    AddressFamily, ForwardingMethod, MarkRule, MarkValue, Scheduler, Server, Service, ServiceKey,
-    Settings, SourceNat, Table,
+    AddressFamily, ForwardingMethod, MarkRule, MarkValue, Netmask, Persistence, Protocol,
+    Scheduler, SchedulerFlags, Server, Service, ServiceKey, Setting, Settings, SourceNat, Table,
 };
 
 /// Reads `KEY SCHEDULER SERVER/WEIGHT…; …; mark N; tcp-timeout SECONDS`, the newest server first.
@@ -58,6 +58,7 @@ pub(crate) fn server(service: &ServiceKey, text: &str) -> Server {
 pub(crate) fn table_strategy() -> impl Strategy<Value = Table> {
     let key = prop_oneof![
         (1u8..5).prop_map(|n| format!("tcp:10.0.0.{n}:80").parse().unwrap()),
+        (1u8..3).prop_map(|n| format!("udp:10.0.0.{n}:0").parse().unwrap()),
         (1u32..4).prop_map(|mark| ServiceKey::fwmark(mark, AddressFamily::V4).unwrap()),
     ];
     let scheduler = prop_oneof![
@@ -65,25 +66,51 @@ pub(crate) fn table_strategy() -> impl Strategy<Value = Table> {
         Just(Scheduler::WeightedRoundRobin)
     ];
     let source_nat = prop_oneof![Just(SourceNat::Off), Just(SourceNat::Interface)];
-    let servers = vec((1u8..6, 0u32..3), 0..5);
-    let service = (key, scheduler, source_nat, any::<bool>(), servers).prop_map(
-        |(key, scheduler, source_nat, answer, servers)| {
+    let persistence = proptest::option::of((1u64..4, 31u8..33)).prop_map(|given| {
+        given.map(|(minutes, bits)| Persistence {
+            timeout: Duration::from_secs(minutes * 60),
+            netmask: Netmask::parse(&bits.to_string(), AddressFamily::V4).unwrap(),
+        })
+    });
+    let method = prop_oneof![
+        Just(ForwardingMethod::Masquerade),
+        Just(ForwardingMethod::Direct)
+    ];
+    let servers = vec((1u8..6, 0u32..3, method, 0u32..2), 0..5);
+    let switches = any::<[bool; 6]>();
+    let service = (key, scheduler, source_nat, persistence, switches, servers).prop_map(
+        |(key, scheduler, source_nat, persistence, switches, servers)| {
+            let [answer, one_packet, reset, flags @ ..] = switches;
             let mut service = Service::new(key, scheduler);
             service.source_nat = source_nat;
             service.answer = answer && key.socket().is_some();
-            for (host, weight) in servers {
-                let socket = SocketAddr::new([10, 1, 0, host].into(), 80);
+            service.scheduler_flags = SchedulerFlags::new(flags);
+            service.persistence = persistence;
+            if key.socket().is_some_and(|socket| socket.port() == 0) {
+                let minute = Duration::from_secs(60);
+                service.persistence =
+                    persistence.or(Some(Persistence::new(minute, AddressFamily::V4)));
+            }
+            service.one_packet = one_packet && key.takes(Protocol::Udp);
+            service.reset = reset && key.takes(Protocol::Tcp);
+            let port = key.port().unwrap_or(0);
+            for (host, weight, method, threshold) in servers {
+                let socket = SocketAddr::new([10, 1, 0, host].into(), port);
                 if service.server(socket).is_none() {
-                    let server =
-                        Server::new(&key, socket, weight, ForwardingMethod::Masquerade).unwrap();
-                    service.servers.push(server);
+                    let server = Server::new(&key, socket, weight, method).unwrap();
+                    service.servers.push(Server {
+                        upper_threshold: 2 * threshold,
+                        lower_threshold: threshold,
+                        ..server
+                    });
                 }
             }
             service
         },
     );
     let marks = vec(1u32..5, 0..4);
-    (vec(service, 0..5), marks, 1u64..4).prop_map(|(services, marks, minutes)| {
+    let settings = (1u64..4, 0u32..4);
+    (vec(service, 0..5), marks, settings).prop_map(|(services, marks, (minutes, mode))| {
         let mut table = Table::new();
         for service in services {
             // A key that comes twice keeps its first service.
@@ -99,6 +126,7 @@ pub(crate) fn table_strategy() -> impl Strategy<Value = Table> {
         table.set_marks(rules).unwrap();
         let mut settings = Settings::default();
         settings.timeouts.udp = Duration::from_secs(minutes * 60);
+        settings.set(Setting::DropEntry, mode).unwrap();
         table.set_settings(settings).unwrap();
         table
     })

@@ -118,7 +118,7 @@ impl Engine {
         }
         for (id, known) in &self.journal.scopes {
             let named = targets.iter().any(|target| target.id == Some(*id));
-            let claimed = known.claims.files().contains_key(origin);
+            let claimed = known.own.claims.files().contains_key(origin);
             if !named && claimed && self.scopes.contains_key(id) {
                 let (name, declared) = (Some(known.netns.label.clone()), Declared::default());
                 targets.push(Target {

@@ -78,19 +78,15 @@ impl Engine {
             let Some(known) = self.journal.scopes.get_mut(&change.scope) else {
                 continue;
             };
-            if !made || (change.claims.is_none() && change.after.marks.is_none()) {
-                continue;
-            }
-            known.claims = change
-                .claims
-                .unwrap_or_else(|| std::mem::take(&mut known.claims));
-            known.marks = change
-                .after
-                .marks
-                .unwrap_or_else(|| std::mem::take(&mut known.marks));
-            if let Err(error) = self
-                .store
-                .save_scope(change.scope, &known.claims, &known.marks)
+            let own = &mut known.own;
+            let before = own.clone();
+            own.claims = change.claims.unwrap_or_else(|| before.claims.clone());
+            own.marks = change.after.marks.unwrap_or_else(|| before.marks.clone());
+            own.settings = change.after.settings.unwrap_or(before.settings);
+            if !made {
+                *own = before;
+            } else if *own != before
+                && let Err(error) = self.store.save_scope(change.scope, own)
             {
                 error!("{error}");
             }
@@ -143,7 +139,12 @@ impl Engine {
     fn lead_to(&mut self, id: ScopeId, patch: &Patch) -> Result<(), DatapathError> {
         let there = self.datapath.table(id)?;
         let mut ops = diff(&there, &patch.applied_to(&there)?);
-        // After a restart the datapath cannot tell which rules it has: they are set even if none seem to differ.
+        // After a restart the datapath cannot tell which rules and settings it has, for it was told those from before the
+        // change: they are set even if none seem to differ.
+        let sets_settings = ops.iter().any(|op| matches!(op, Op::SetSettings(_)));
+        if let (Some(settings), false) = (patch.settings, sets_settings) {
+            ops.insert(0, Op::SetSettings(settings));
+        }
         let sets_marks = ops.iter().any(|op| matches!(op, Op::SetMarkRules(_)));
         if let (Some(marks), false) = (&patch.marks, sets_marks) {
             let removal = |op: &Op| matches!(op, Op::RemoveServer { .. } | Op::RemoveService(_));

@@ -7,11 +7,11 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
-use super::journal::{Journal, JournalError, KnownNetNs, KnownScope, ScopeChange, Store};
+use super::journal::{Journal, JournalError, KnownNetNs, KnownScope, Own, Store};
 use super::networks::Networks;
 use super::{Failure, FailureKind, Reply, Request, fault};
 use crate::api::wire;
-use crate::control::{Claims, Command, Op, Patch, support};
+use crate::control::{Claims, Command, Patch, support};
 use crate::datapath::{Datapath, DatapathError};
 use crate::model::{ScopeId, Table};
 use crate::net::{HopId, HopKey, NetNs, Network};
@@ -21,6 +21,9 @@ const SWEEP_BUDGET: u64 = 131_072;
 
 /// How long a scope with nothing in it stays open: a script may be about to fill it again, and its connections with it.
 const LINGER: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// How much time lies between two looks at the counters for rates: two seconds, but for ticks that come a little early.
+const ESTIMATE_EVERY: std::time::Duration = std::time::Duration::from_millis(1900);
 
 /// How many ticks lie between two looks for namespaces that nobody else holds any more.
 const ABANDONED_EVERY: u64 = 30;
@@ -83,6 +86,8 @@ pub struct Engine {
     pub(super) started: Instant,
     remove_all: Option<RemoveAll>,
     ticks: u64,
+    /// When rates were last computed.
+    estimated: Instant,
 }
 
 /// Why the engine could not take up its work.
@@ -135,6 +140,7 @@ impl Engine {
             started: Instant::now(),
             remove_all: Some(remove_all),
             ticks: 0,
+            estimated: Instant::now(),
         };
         engine.recover()?;
         Ok(engine)
@@ -142,7 +148,7 @@ impl Engine {
 
     /// Takes messages until it is told to end, or everything is removed.
     pub fn run(mut self, mut messages: mpsc::UnboundedReceiver<Message>) {
-        while let Some(message) = messages.blocking_recv() {
+        while let Some(message) = self.next(&mut messages) {
             match message {
                 Message::Request {
                     request: Request::Down,
@@ -166,6 +172,21 @@ impl Engine {
         }
     }
 
+    /// The next message. While there is none, the datapath goes on with what it could not do at once.
+    fn next(&mut self, messages: &mut mpsc::UnboundedReceiver<Message>) -> Option<Message> {
+        while self.datapath.has_work() {
+            match messages.try_recv() {
+                Ok(message) => return Some(message),
+                Err(mpsc::error::TryRecvError::Disconnected) => return None,
+                Err(mpsc::error::TryRecvError::Empty) => {}
+            }
+            if let Err(error) = self.datapath.work() {
+                error!("connections of servers that were removed are not taken apart: {error}");
+            }
+        }
+        messages.blocking_recv()
+    }
+
     /// Does what is asked for. [`Request::Down`] is not for here, since nothing can be asked after it.
     ///
     /// # Errors
@@ -176,11 +197,15 @@ impl Engine {
             Request::Listing { netns } => self.listing(&netns).map(Reply::Listing),
             Request::Stats { netns } => self.stats(&netns).map(Reply::Stats),
             Request::Connections { netns } => self.connections(&netns).map(Reply::Connections),
+            Request::Zero { netns, service } => {
+                self.zero(&netns, service.as_ref()).map(|()| Reply::Done)
+            }
+            Request::Settings { netns } => Ok(Reply::Settings(self.settings(&netns))),
             Request::Command { netns, command } => {
                 self.command(netns, &command).map(|()| Reply::Done)
             }
             Request::Apply { scopes, dry_run } => self.apply(scopes, dry_run).map(Reply::Changes),
-            Request::Down => Err(Failure::new(FailureKind::System, "the daemon is ending")),
+            Request::Down => Err(Failure::new(FailureKind::Ending, "the daemon is ending")),
         }
     }
 
@@ -188,17 +213,20 @@ impl Engine {
         let there = self.find(&netns);
         let empty = Table::new();
         let table = there.map_or(&empty, |id| &self.scopes[&id].table);
-        let op = command.op(table)?;
-        support::op(&op)?;
+        let ops = command.ops(table)?;
+        if ops.is_empty() {
+            return Ok(());
+        }
+        ops.iter().try_for_each(support::op)?;
         // Whether it fits is known before a scope is made for it.
-        Patch::around(std::slice::from_ref(&op), table)?;
+        Patch::around(&ops, table)?;
 
         let id = self.open(netns)?;
         let mut claims = self.claims(id);
-        claims.commanded(&op);
+        ops.iter().for_each(|op| claims.commanded(op));
         let outcome = self.change(vec![super::change::Planned {
             scope: id,
-            ops: vec![op],
+            ops,
             claims,
         }]);
         if outcome.is_err() && there.is_none() {
@@ -215,12 +243,17 @@ impl Engine {
             .map(|(id, _)| *id)
     }
 
-    pub(super) fn claims(&self, id: ScopeId) -> Claims {
+    /// What the journal keeps of a scope's table.
+    fn own(&self, id: ScopeId) -> Own {
         self.journal
             .scopes
             .get(&id)
-            .map(|scope| scope.claims.clone())
+            .map(|scope| scope.own.clone())
             .unwrap_or_default()
+    }
+
+    pub(super) fn claims(&self, id: ScopeId) -> Claims {
+        self.own(id).claims
     }
 
     /// The scope of a namespace, made if there is none.
@@ -237,13 +270,12 @@ impl Engine {
         })?;
         let known = KnownScope {
             netns: KnownNetNs::of(&netns),
-            marks: Vec::new(),
-            claims: Claims::default(),
+            own: Own::default(),
             hops: Vec::new(),
         };
         info!(scope = %id, netns = %known.netns.label, "a new scope");
         // Should a scope of this number have left some.
-        self.store.save_scope(id, &Claims::default(), &[])?;
+        self.store.save_scope(id, &Own::default())?;
         let next = self.journal.next_scope;
         self.journal.next_scope = id.get() + 1;
         self.journal.scopes.insert(id, known);
@@ -264,19 +296,9 @@ impl Engine {
     /// Opens a scope that the journal knows.
     pub(super) fn take_up(&mut self, id: ScopeId, netns: NetNs) -> Result<(), DatapathError> {
         use std::os::fd::AsFd;
-        self.datapath.open_scope(id, netns.as_fd())?;
-        // What cannot be read back from maps is in the journal. A change that was cut short and touches it is yet to be
-        // finished, and sets it then.
-        let marks = self
-            .journal
-            .scopes
-            .get(&id)
-            .map(|known| known.marks.clone())
-            .unwrap_or_default();
-        let pending = |change: &ScopeChange| change.scope == id && change.after.marks.is_some();
-        if !self.journal.change.iter().any(pending) && self.datapath.table(id)?.marks() != marks {
-            self.datapath.apply(id, &Op::SetMarkRules(marks))?;
-        }
+        let own = self.own(id);
+        self.datapath
+            .open_scope(id, netns.as_fd(), &own.marks, &own.settings)?;
         let table = self.datapath.table(id)?;
         let inherited = self.datapath.attached(id)?;
         let scope = Scope {
@@ -306,8 +328,7 @@ impl Engine {
         self.journal.scopes.remove(&id);
         // Its own file goes last: without its scope it is not looked at.
         let saved = self.store.save(&self.journal);
-        if let Err(error) = saved.and_then(|()| self.store.save_scope(id, &Claims::default(), &[]))
-        {
+        if let Err(error) = saved.and_then(|()| self.store.save_scope(id, &Own::default())) {
             error!("{error}");
         }
     }
@@ -325,6 +346,12 @@ impl Engine {
                 }
             }
         }
+        if self.estimated.elapsed() >= ESTIMATE_EVERY {
+            let elapsed = std::mem::replace(&mut self.estimated, Instant::now()).elapsed();
+            if let Err(error) = self.datapath.estimate(elapsed) {
+                error!("cannot compute rates: {error}");
+            }
+        }
         let ailing: Vec<ScopeId> = self
             .scopes
             .iter()
@@ -340,7 +367,7 @@ impl Engine {
                     .journal
                     .scopes
                     .get(id)
-                    .is_none_or(|known| known.claims.is_empty());
+                    .is_none_or(|known| known.own.claims.is_empty());
             scope.empty_since = if empty {
                 scope.empty_since.or(Some(now))
             } else {

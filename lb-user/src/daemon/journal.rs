@@ -1,10 +1,10 @@
 //! The journal: what the maps cannot say, on disk before the maps change.
 //!
-//! It holds which namespace each scope's number stands for, its mark rules, what files claim, which ids next hops had, and
+//! It holds which namespace each scope's number stands for, its mark rules and settings, what files claim, which ids next hops had, and
 //! the change that is being made, as it was before and is to be after. A daemon that finds a change in it finishes that change.
 //!
-//! Every write replaces a file whole: a temporary file beside it is synced and renamed over it. Claims and mark
-//! rules have a file of their own for each scope (`scope-1.json`), for they are as large as the files that were applied and
+//! Every write replaces a file whole: a temporary file beside it is synced and renamed over it. Claims, mark
+//! rules and settings have a file of their own for each scope (`scope-1.json`), for they are as large as the files that were applied and
 //! seldom change, while the journal is written twice for every command. What changes of them is in the journal's change
 //! until it is in that file.
 
@@ -20,7 +20,7 @@ use super::find;
 use super::record::{ChangeRecord, FileRecord, OwnRecord, ScopeRecord};
 use crate::api::wire;
 use crate::control::{Claims, Origin, Patch};
-use crate::model::{MarkRule, ScopeId};
+use crate::model::{MarkRule, ScopeId, Settings};
 use crate::net::{HopId, HopKey, NetNs, NetNsId};
 
 /// The form of the file. Another one is not read.
@@ -91,12 +91,29 @@ impl KnownNetNs {
 pub struct KnownScope {
     /// Its namespace.
     pub netns: KnownNetNs,
-    /// Its mark rules.
-    pub marks: Vec<MarkRule>,
-    /// What files claim of its table.
-    pub claims: Claims,
+    /// What is in a file of its own.
+    pub own: Own,
     /// The ids of its next hops.
     pub hops: Vec<(HopKey, HopId)>,
+}
+
+/// What cannot be read back from the maps of a scope's table, and who asked for what of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Own {
+    /// Its mark rules.
+    pub marks: Vec<MarkRule>,
+    /// Its settings.
+    pub settings: Settings,
+    /// What files claim of its table.
+    pub claims: Claims,
+}
+
+impl Own {
+    /// Whether there is nothing to keep.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What a change does to one scope.
@@ -190,7 +207,7 @@ impl Store {
             let path = self.scope_path(*id);
             match fs::read(&path) {
                 Ok(text) => {
-                    (scope.claims, scope.marks) = OwnRecord::read(&text)
+                    scope.own = OwnRecord::read(&text)
                         .map_err(|reason| JournalError::Content { path, reason })?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -219,21 +236,16 @@ impl Store {
         self.replace(&self.path, &record)
     }
 
-    /// Writes claims and mark rules of a scope; without any there is no file.
+    /// Writes what is a scope's own; without anything there is no file.
     ///
     /// # Errors
     /// The file system refuses; the file is then as before.
-    pub fn save_scope(
-        &self,
-        id: ScopeId,
-        claims: &Claims,
-        marks: &[MarkRule],
-    ) -> Result<(), JournalError> {
+    pub fn save_scope(&self, id: ScopeId, own: &Own) -> Result<(), JournalError> {
         let path = self.scope_path(id);
-        if claims.is_empty() && marks.is_empty() {
+        if own.is_empty() {
             delete(&path)
         } else {
-            self.replace(&path, &OwnRecord::new(claims, marks))
+            self.replace(&path, &OwnRecord::from(own))
         }
     }
 

@@ -5,14 +5,15 @@ use std::collections::HashMap;
 use super::Failure;
 use super::engine::Engine;
 use crate::api::wire;
-use crate::model::ScopeId;
+use crate::datapath::ScopeCounters;
+use crate::model::{ScopeId, ServiceKey, Settings, TableError};
 use crate::net::NetNs;
 
 impl Engine {
     /// The table of a scope with counters; empty for a namespace that is no scope.
     pub(super) fn listing(&self, netns: &NetNs) -> Result<wire::Listing, Failure> {
         let Some(id) = self.find(netns) else {
-            let settings = (&crate::model::Settings::default()).into();
+            let settings = (&Settings::default()).into();
             return Ok(wire::Listing {
                 settings,
                 ..wire::Listing::default()
@@ -20,10 +21,17 @@ impl Engine {
         };
         let table = &self.scopes[&id].table;
         Ok(wire::Listing {
-            services: self.services(id)?,
+            services: self.services(id, &self.datapath.counters(id)?),
             marks: table.marks().iter().map(wire::MarkRule::from).collect(),
             settings: table.settings().into(),
         })
+    }
+
+    pub(super) fn settings(&self, netns: &NetNs) -> Vec<wire::Setting> {
+        let there = self.find(netns);
+        let settings =
+            there.map_or_else(Settings::default, |id| *self.scopes[&id].table.settings());
+        wire::all_settings(&settings)
     }
 
     pub(super) fn stats(&self, netns: &NetNs) -> Result<wire::Stats, Failure> {
@@ -31,8 +39,11 @@ impl Engine {
             return Ok(wire::Stats::default());
         };
         let reasons = self.datapath.reasons(id)?.into_iter();
+        let counters = self.datapath.counters(id)?;
         Ok(wire::Stats {
-            services: self.services(id)?,
+            counters: counters.counters.into(),
+            rates: counters.rates.into(),
+            services: self.services(id, &counters),
             reasons: reasons
                 .map(|(reason, packets, bytes)| wire::Reason {
                     reason: reason.to_owned(),
@@ -52,9 +63,18 @@ impl Engine {
         Ok(connections)
     }
 
-    fn services(&self, id: ScopeId) -> Result<Vec<wire::ListedService>, Failure> {
-        let counters = self.datapath.counters(id)?;
+    /// Shows counts from now on. What is not there has nothing to show; a service that is not there is said.
+    pub(super) fn zero(&mut self, netns: &NetNs, only: Option<&ServiceKey>) -> Result<(), Failure> {
+        match (self.find(netns), only) {
+            (Some(id), only) => Ok(self.datapath.zero(id, only)?),
+            (None, Some(key)) => Err(TableError::NoSuchService(*key).into()),
+            (None, None) => Ok(()),
+        }
+    }
+
+    fn services(&self, id: ScopeId, counters: &ScopeCounters) -> Vec<wire::ListedService> {
         let counted: HashMap<_, _> = counters
+            .services
             .iter()
             .map(|service| (service.key, service))
             .collect();
@@ -67,7 +87,7 @@ impl Engine {
             };
             wire::ListedService::new(service, source, counted.get(&service.key).copied())
         });
-        Ok(listed.collect())
+        listed.collect()
     }
 
     pub(super) fn status(&self) -> wire::Status {

@@ -27,6 +27,10 @@ pub use request::{ApplyScope, Failure, FailureKind, Handle, Reply, Request};
 pub use run::{Options, RunDir, RunError, SOCKET, down_without_daemon, run};
 
 #[cfg(test)]
+mod dying;
+#[cfg(test)]
+mod settings_tests;
+#[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::journal::{Journal, KnownNetNs, KnownScope, ScopeChange};
+use super::journal::{Journal, KnownNetNs, KnownScope, Own, ScopeChange};
 use crate::api::wire;
 use crate::control::{Claims, Origin, Patch};
-use crate::model::{MarkRule, ModelError, ScopeId};
+use crate::model::{ModelError, ScopeId};
 use crate::net::HopId;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -53,26 +53,35 @@ struct PatchRecord {
 pub(super) struct OwnRecord {
     claims: Vec<ClaimRecord>,
     marks: Vec<wire::MarkRule>,
+    #[serde(default)]
+    settings: wire::Settings,
+}
+
+impl From<&Own> for OwnRecord {
+    fn from(own: &Own) -> Self {
+        Self {
+            claims: write_claims(&own.claims),
+            marks: own.marks.iter().map(wire::MarkRule::from).collect(),
+            settings: (&own.settings).into(),
+        }
+    }
 }
 
 impl OwnRecord {
-    pub(super) fn new(claims: &Claims, marks: &[MarkRule]) -> Self {
-        Self {
-            claims: write_claims(claims),
-            marks: marks.iter().map(wire::MarkRule::from).collect(),
-        }
-    }
-
     /// Reads it from JSON.
-    pub(super) fn read(text: &[u8]) -> Result<(Claims, Vec<MarkRule>), String> {
+    pub(super) fn read(text: &[u8]) -> Result<Own, String> {
         let record: Self = serde_json::from_slice(text).map_err(|error| error.to_string())?;
         let marks = record
             .marks
             .into_iter()
             .map(TryInto::try_into)
             .collect::<Result<_, ModelError>>();
-        let marks = marks.map_err(|error| error.to_string())?;
-        Ok((claims(record.claims).map_err(|error| error.error)?, marks))
+        let said = |error: ModelError| error.to_string();
+        Ok(Own {
+            marks: marks.map_err(said)?,
+            settings: record.settings.try_into().map_err(said)?,
+            claims: claims(record.claims).map_err(|error| error.error)?,
+        })
     }
 }
 
@@ -92,8 +101,7 @@ impl FileRecord {
                 .collect();
             let scope = KnownScope {
                 netns: record.netns,
-                marks: Vec::new(),
-                claims: Claims::default(),
+                own: Own::default(),
                 hops,
             };
             journal.scopes.insert(id, scope);
@@ -218,15 +226,16 @@ mod tests {
             let ops: Vec<Op> = diff(&old, &new);
             let netns = KnownNetNs { cookie: Some(7), device: 4, inode: 9, label: "lb".into() };
             let mut journal = Journal { next_scope: 2, ..Journal::default() };
+            let own = Own { marks: old.marks().to_vec(), settings: *old.settings(), claims: claims.clone() };
             let hops = vec![("forward dev 3 via 10.0.0.1".parse().unwrap(), HopId(5))];
-            journal.scopes.insert(scope, KnownScope { netns, marks: old.marks().to_vec(), claims: claims.clone(), hops });
+            journal.scopes.insert(scope, KnownScope { netns, own: own.clone(), hops });
             journal.change.push(ScopeChange {
                 scope,
                 before: Patch::touched(&ops, &old),
                 after: Patch::touched(&ops, &new),
                 claims: Some(claims.clone()),
             });
-            store.save_scope(scope, &claims, old.marks()).unwrap();
+            store.save_scope(scope, &own).unwrap();
             store.save(&journal).unwrap();
             let read = store.load().unwrap();
             prop_assert_eq!(format!("{read:?}"), format!("{journal:?}"));

@@ -5,7 +5,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::api::wire;
 use crate::control::{Command, Declared, NotYet};
 use crate::datapath::DatapathError;
-use crate::model::TableError;
+use crate::model::{ServiceKey, TableError};
 use crate::net::{NetError, NetNs};
 
 use super::engine::Message;
@@ -27,6 +27,18 @@ pub enum Request {
     },
     /// The counters of a scope.
     Stats {
+        /// The scope's namespace.
+        netns: NetNs,
+    },
+    /// Counts are shown from now on, of one service and its servers or of everything in the scope.
+    Zero {
+        /// The scope's namespace.
+        netns: NetNs,
+        /// The one service.
+        service: Option<ServiceKey>,
+    },
+    /// The settings of a scope.
+    Settings {
         /// The scope's namespace.
         netns: NetNs,
     },
@@ -72,6 +84,8 @@ pub enum Reply {
     Stats(wire::Stats),
     /// To [`Request::Connections`].
     Connections(Vec<wire::Connection>),
+    /// To [`Request::Settings`].
+    Settings(Vec<wire::Setting>),
     /// To [`Request::Apply`].
     Changes(Vec<wire::ScopeChanges>),
 }
@@ -100,6 +114,8 @@ pub enum FailureKind {
     Conflict,
     /// There is no room.
     Full,
+    /// The daemon is ending.
+    Ending,
     /// The system or the daemon failed.
     System,
 }
@@ -153,10 +169,10 @@ impl From<NotYet> for Failure {
 
 impl From<DatapathError> for Failure {
     fn from(error: DatapathError) -> Self {
-        let kind = if matches!(error, DatapathError::Full { .. }) {
-            FailureKind::Full
-        } else {
-            FailureKind::System
+        let kind = match error {
+            DatapathError::Table(error) => return error.into(),
+            DatapathError::Full { .. } => FailureKind::Full,
+            _ => FailureKind::System,
         };
         Self {
             kind,
@@ -191,7 +207,7 @@ impl Handle {
     /// The request failed, or the daemon is ending.
     pub async fn call(&self, request: Request) -> Result<Reply, Failure> {
         let (reply, answer) = oneshot::channel();
-        let ending = || Failure::new(FailureKind::System, "the daemon is ending");
+        let ending = || Failure::new(FailureKind::Ending, "the daemon is ending");
         self.messages
             .send(Message::Request { request, reply })
             .map_err(|_| ending())?;

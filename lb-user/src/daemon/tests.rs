@@ -1,19 +1,18 @@
 //! The engine on the in-memory datapath: changes, their failures, and what a restart makes of a change cut short.
 
-use std::os::fd::BorrowedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::dying::Dying;
 use super::engine::StartError;
 use super::testing::{TempDir, network, new_netns, start};
 use super::*;
 use crate::control::testing::{server, table};
-use crate::control::{Command, Declared, Op};
+use crate::control::{Command, Declared};
 use crate::datapath::fake::FakeDatapath;
-use crate::datapath::{Connection, Datapath, DatapathError, ServiceCounters, SweepReport};
 use crate::model::{ScopeId, Service, ServiceKey, Table};
-use crate::net::{Interface, NetNs, Network};
+use crate::net::NetNs;
 
 fn here() -> NetNs {
     NetNs::current().unwrap()
@@ -179,76 +178,6 @@ fn an_apply_that_fails_midway_changes_nothing() {
     assert_eq!(failures.len(), 7);
 }
 
-/// A datapath that dies with the daemon before, or after, one of its operations.
-struct Dying {
-    inner: FakeDatapath,
-    /// How many operations are left.
-    fuse: Arc<AtomicUsize>,
-    after: bool,
-}
-
-impl Datapath for Dying {
-    fn apply(&mut self, scope: ScopeId, op: &Op) -> Result<(), DatapathError> {
-        if self.fuse.fetch_sub(1, Ordering::Relaxed) == 0 {
-            if self.after {
-                self.inner.apply(scope, op).unwrap();
-            }
-            std::panic::resume_unwind(Box::new("killed"));
-        }
-        self.inner.apply(scope, op)
-    }
-    fn table(&self, scope: ScopeId) -> Result<Table, DatapathError> {
-        self.inner.table(scope)
-    }
-    fn counters(&self, scope: ScopeId) -> Result<Vec<ServiceCounters>, DatapathError> {
-        self.inner.counters(scope)
-    }
-    fn reasons(&self, scope: ScopeId) -> Result<Vec<(&'static str, u64, u64)>, DatapathError> {
-        self.inner.reasons(scope)
-    }
-    fn connections(
-        &self,
-        scope: ScopeId,
-        visit: &mut dyn FnMut(Connection),
-    ) -> Result<(), DatapathError> {
-        self.inner.connections(scope, visit)
-    }
-    fn open_scope(&mut self, scope: ScopeId, netns: BorrowedFd<'_>) -> Result<(), DatapathError> {
-        self.inner.open_scope(scope, netns)
-    }
-    fn close_scope(&mut self, scope: ScopeId) -> Result<(), DatapathError> {
-        self.inner.close_scope(scope)
-    }
-    fn attach(
-        &mut self,
-        scope: ScopeId,
-        netns: BorrowedFd<'_>,
-        interface: &Interface,
-    ) -> Result<(), DatapathError> {
-        self.inner.attach(scope, netns, interface)
-    }
-    fn detach(
-        &mut self,
-        scope: ScopeId,
-        netns: BorrowedFd<'_>,
-        ifindex: u32,
-    ) -> Result<(), DatapathError> {
-        self.inner.detach(scope, netns, ifindex)
-    }
-    fn set_network(&mut self, scope: ScopeId, network: &Network) -> Result<(), DatapathError> {
-        self.inner.set_network(scope, network)
-    }
-    fn sweep(&mut self, budget: u64) -> Result<SweepReport, DatapathError> {
-        self.inner.sweep(budget)
-    }
-    fn attached(&self, scope: ScopeId) -> Result<Vec<u32>, DatapathError> {
-        self.inner.attached(scope)
-    }
-    fn scopes(&self) -> Result<Vec<ScopeId>, DatapathError> {
-        self.inner.scopes()
-    }
-}
-
 #[test]
 fn killed_at_every_step_it_finishes_the_change_on_start() {
     let before =
@@ -260,11 +189,7 @@ fn killed_at_every_step_it_finishes_the_change_on_start() {
             apply(&mut start(datapath.clone(), dir.path()).unwrap(), before).unwrap();
             datapath.restart();
             let fuse = Arc::new(AtomicUsize::new(usize::MAX));
-            let dying = Dying {
-                inner: datapath.clone(),
-                fuse: fuse.clone(),
-                after: kill_after,
-            };
+            let dying = Dying::new(&datapath, &fuse, kill_after);
             let mut engine = start(dying, dir.path()).unwrap();
             fuse.store(step, Ordering::Relaxed);
             let outcome = catch_unwind(AssertUnwindSafe(|| apply(&mut engine, after)));
@@ -294,11 +219,7 @@ fn a_change_that_cannot_be_finished_on_start_is_undone() {
     apply(&mut start(datapath.clone(), dir.path()).unwrap(), before).unwrap();
     datapath.restart();
     let fuse = Arc::new(AtomicUsize::new(usize::MAX));
-    let dying = Dying {
-        inner: datapath.clone(),
-        fuse: fuse.clone(),
-        after: false,
-    };
+    let dying = Dying::new(&datapath, &fuse, false);
     let mut engine = start(dying, dir.path()).unwrap();
     fuse.store(1, Ordering::Relaxed);
     assert!(catch_unwind(AssertUnwindSafe(|| apply(&mut engine, after))).is_err());
@@ -325,8 +246,10 @@ fn a_restart_keeps_table_claims_and_numbers() {
         Command::EditServer {
             service: web,
             address,
-            weight: Some(0),
-            method: None,
+            edit: crate::control::ServerEdit {
+                weight: Some(0),
+                ..Default::default()
+            },
         },
     )
     .unwrap();

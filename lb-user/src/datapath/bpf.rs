@@ -1,26 +1,29 @@
 //! The datapath in the kernel: its parts behind the one trait.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use lb_common::abi::ANSWER;
 use lb_common::verdict::Reason;
 
+use super::accounts::{Owner, Pinned};
 use super::connections::{self, Sweeper};
-use super::maps::Maps;
+use super::maps::{self, Maps};
 use super::marks::{Has, Rules};
 use super::network::Networks;
 use super::pins::{self, Direction, Pins};
 use super::programs::{self, Programs};
-use super::services::{self, Services};
+use super::services::Services;
+use super::statistics::Statistics;
 use super::{
-    Connection, Counters, Datapath, DatapathError, Options, ServerCounters, ServiceCounters,
-    SweepReport, counters, system,
+    Connection, Datapath, DatapathError, Options, ScopeCounters, SweepReport, counters, defence,
+    system,
 };
 use crate::control::Op;
-use crate::model::{ScopeId, Service, ServiceKey, Table};
+use crate::model::{MarkRule, ScopeId, Service, ServiceKey, Setting, Settings, Table};
 use crate::net::{Interface, Network};
 
 /// The datapath over BPF maps and programs.
@@ -34,8 +37,7 @@ pub(super) struct Bpf {
     scopes: BTreeMap<ScopeId, Open>,
     /// Loads the programs of the next scope.
     ahead: Option<JoinHandle<()>>,
-    /// What passed through servers that have been removed, by service.
-    gone: HashMap<(ScopeId, ServiceKey), Counters>,
+    statistics: Statistics,
 }
 
 /// A scope that is open.
@@ -52,14 +54,16 @@ impl Bpf {
         let pins = Pins::open(&options.bpffs)?;
         let sweep = programs::base(&pins, options)?;
         let maps = Maps::open(&pins)?;
+        let most = maps.services.len() + maps.servers.len() + maps::SCOPES;
+        let kept = Pinned::open(&pins.map("ACCOUNTS"), most)?;
         let mut datapath = Self {
-            services: Services::adopt(&maps)?,
+            services: Services::adopt(&maps, kept)?,
             networks: Networks::adopt(&maps),
             sweeper: Sweeper::new(sweep),
             options: options.clone(),
             scopes: BTreeMap::new(),
             ahead: None,
-            gone: HashMap::new(),
+            statistics: Statistics::default(),
             pins,
             maps,
         };
@@ -103,10 +107,7 @@ impl Bpf {
         let mut all: Vec<_> = self
             .services
             .of(scope)
-            .map(|(key, at)| {
-                let answer = self.maps.services.at(at).flags.load() & ANSWER != 0;
-                (at, self.services.read(&self.maps, key, at, answer))
-            })
+            .map(|(key, at)| (at, self.services.read(&self.maps, key, at)))
             .collect();
         all.sort_unstable_by_key(|(_, service)| service.key);
         all
@@ -136,24 +137,32 @@ impl Bpf {
             .write(&mut self.maps, scope, open.network.as_ref(), has)
     }
 
-    /// Keeps what a server that goes has counted.
-    fn keep_counters(
-        &mut self,
-        scope: ScopeId,
-        key: ServiceKey,
-        server: Option<std::net::SocketAddr>,
-    ) {
-        let Some((_, at)) = self.services.of(scope).find(|(there, _)| *there == key) else {
-            return;
-        };
-        for index in services::list(&self.maps, at) {
-            if server
-                .is_none_or(|socket| services::read_server(&self.maps, index).socket() == socket)
-                && let Ok(counters) = counters::of_server(&self.maps, index)
-            {
-                *self.gone.entry((scope, key)).or_default() += counters;
-            }
+    /// Connections of servers that were removed go too, where the scope says so.
+    fn servers_removed(&mut self, scope: ScopeId) {
+        let open = self.scopes.get(&scope);
+        if open.is_some_and(|open| open.rules.settings.is_on(Setting::ExpireNodestConn)) {
+            self.sweeper.servers_removed();
         }
+    }
+
+    /// Measures up against a lack of memory, and says which scopes give up connections early.
+    fn defend(&mut self) -> Result<BTreeSet<u32>, DatapathError> {
+        let asked = self
+            .scopes
+            .values()
+            .any(|open| defence::asks(&open.rules.settings));
+        // Where that cannot be read there is no lack: the sweep must not end with it.
+        let free = asked.then(defence::free_pages).and_then(Result::ok);
+        let mut early = BTreeSet::new();
+        for (scope, open) in &mut self.scopes {
+            let settings = &open.rules.settings;
+            if defence::drops_entries(settings, free) {
+                early.insert(scope.get());
+            }
+            let rate = defence::drop_rate(settings, free);
+            open.rules.write_drop_rate(&mut self.maps, *scope, rate)?;
+        }
+        Ok(early)
     }
 }
 
@@ -161,12 +170,12 @@ impl Datapath for Bpf {
     fn apply(&mut self, scope: ScopeId, op: &Op) -> Result<(), DatapathError> {
         self.check(scope)?;
         match op {
-            Op::AddService(service) => {
-                self.gone.remove(&(scope, service.key));
-                self.services.add(&mut self.maps, scope, service)?;
-            }
+            Op::AddService(service) => self.services.add(&mut self.maps, scope, service)?,
             Op::EditService(service) => self.services.edit(&self.maps, scope, service)?,
-            Op::RemoveService(key) => self.services.remove(&mut self.maps, scope, key)?,
+            Op::RemoveService(key) => {
+                self.services.remove(&mut self.maps, scope, key)?;
+                self.servers_removed(scope);
+            }
             Op::AddServer { service, server } => {
                 return self
                     .services
@@ -178,10 +187,10 @@ impl Datapath for Bpf {
                     .edit_server(&self.maps, scope, service, server);
             }
             Op::RemoveServer { service, address } => {
-                self.keep_counters(scope, *service, Some(*address));
-                return self
-                    .services
-                    .remove_server(&self.maps, scope, service, *address);
+                self.services
+                    .remove_server(&self.maps, scope, service, *address)?;
+                self.servers_removed(scope);
+                return Ok(());
             }
             Op::SetMarkRules(rules) => {
                 let open = self
@@ -201,6 +210,9 @@ impl Datapath for Bpf {
                     .get_mut(&scope)
                     .ok_or(DatapathError::NoSuchScope(scope))?;
                 open.rules.settings = *settings;
+                self.write_scope(scope)?;
+                // At once, and not only with the next tick.
+                return self.defend().map(drop);
             }
         }
         self.write_scope(scope)
@@ -217,35 +229,41 @@ impl Datapath for Bpf {
         Ok(table)
     }
 
-    fn counters(&self, scope: ScopeId) -> Result<Vec<ServiceCounters>, DatapathError> {
+    fn counters(&self, scope: ScopeId) -> Result<ScopeCounters, DatapathError> {
         self.check(scope)?;
-        let mut all = Vec::new();
-        for (at, service) in self.read(scope) {
-            let mut total = self
-                .gone
-                .get(&(scope, service.key))
-                .copied()
-                .unwrap_or_default();
-            let mut servers = Vec::new();
-            for index in services::list(&self.maps, at) {
-                let server = self.maps.servers.at(index);
-                let counters = counters::of_server(&self.maps, index)?;
-                total += counters;
-                let (active, all) = (server.active.load(), server.total.load());
-                servers.push(ServerCounters {
-                    address: services::read_server(&self.maps, index).socket(),
-                    active: active.into(),
-                    inactive: all.saturating_sub(active).into(),
-                    counters,
-                });
-            }
-            all.push(ServiceCounters {
-                key: service.key,
-                counters: total,
-                servers,
-            });
-        }
-        Ok(all)
+        self.statistics.of_scope(&self.maps, &self.services, scope)
+    }
+
+    fn zero(&mut self, scope: ScopeId, only: Option<&ServiceKey>) -> Result<(), DatapathError> {
+        self.check(scope)?;
+        self.statistics
+            .zero(&self.maps, &mut self.services, scope, only)
+    }
+
+    fn estimate(&mut self, elapsed: Duration) -> Result<(), DatapathError> {
+        let wanted: Vec<ScopeId> = self
+            .scopes
+            .iter()
+            .filter(|(_, open)| open.rules.settings.is_on(Setting::RunEstimation))
+            .map(|(scope, _)| *scope)
+            .collect();
+        self.statistics
+            .step(&self.maps, &self.services, &wanted, elapsed)
+    }
+
+    fn has_work(&self) -> bool {
+        self.sweeper.has_to_follow()
+    }
+
+    fn work(&mut self) -> Result<(), DatapathError> {
+        let scopes: BTreeSet<u32> = self
+            .scopes
+            .iter()
+            .filter(|(_, open)| open.rules.settings.is_on(Setting::ExpireNodestConn))
+            .map(|(scope, _)| scope.get())
+            .collect();
+        self.sweeper
+            .follow(&mut self.maps, |scope| scopes.contains(&scope))
     }
 
     fn reasons(&self, scope: ScopeId) -> Result<Vec<(&'static str, u64, u64)>, DatapathError> {
@@ -268,12 +286,21 @@ impl Datapath for Bpf {
         connections::read(&self.maps, scope, visit)
     }
 
-    fn open_scope(&mut self, scope: ScopeId, netns: BorrowedFd<'_>) -> Result<(), DatapathError> {
+    fn open_scope(
+        &mut self,
+        scope: ScopeId,
+        netns: BorrowedFd<'_>,
+        marks: &[MarkRule],
+        settings: &Settings,
+    ) -> Result<(), DatapathError> {
         if self.scopes.contains_key(&scope) {
             return Err(DatapathError::ScopeExists(scope));
         }
         self.finish_ahead();
-        let rules = Rules::open(&self.maps, scope)?;
+        let mut rules = Rules::open(&self.maps, scope)?;
+        let adopted = rules.is_written() && self.pins.scope(scope).exists();
+        rules.rules = marks.to_vec();
+        rules.settings = *settings;
         self.networks.open(&self.maps, scope)?;
         let programs = Programs::open(&self.pins, &self.options, scope, netns, self.maps.rings)?;
         let netns = netns
@@ -289,6 +316,11 @@ impl Datapath for Bpf {
             },
         );
         self.load_ahead();
+        if adopted {
+            // What an earlier daemon wrote serves. Without the network the rules that name an interface cannot be written
+            // anew, and would be missing until it is known.
+            return Ok(());
+        }
         self.write_scope(scope)
     }
 
@@ -304,13 +336,12 @@ impl Datapath for Bpf {
             self.services.remove(&mut self.maps, scope, &key)?;
         }
         self.sweeper.purge(&mut self.maps, scope)?;
-        self.services.tidy(&self.maps);
+        self.services.tidy(&self.maps)?;
+        self.services.accounts.close(Owner::scope(scope))?;
         self.networks.close(&mut self.maps, scope)?;
         let mut rules = Rules::open(&self.maps, scope)?;
-        rules.settings = crate::model::Settings::default();
         rules.write(&mut self.maps, scope, None, Has::default())?;
         counters::clear_reasons(&mut self.maps, scope)?;
-        self.gone.retain(|(id, _), _| *id != scope);
         self.scopes.remove(&scope);
         Ok(())
     }
@@ -351,8 +382,9 @@ impl Datapath for Bpf {
 
     fn sweep(&mut self, budget: u64) -> Result<SweepReport, DatapathError> {
         self.networks.tick(&self.maps);
-        let report = self.sweeper.sweep(&mut self.maps, budget)?;
-        self.services.tidy(&self.maps);
+        let early = self.defend()?;
+        let report = self.sweeper.sweep(&mut self.maps, budget, early)?;
+        self.services.tidy(&self.maps)?;
         for open in self.scopes.values_mut() {
             open.programs.drain_logs();
         }

@@ -1,15 +1,18 @@
 //! Reading and sweeping the connection table.
 
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
-use lb_common::abi::{Conn, ConnKey, REPLY, SweepItem, Tick, V4, Word};
+use lb_common::abi::{AVAILABLE, Conn, ConnKey, REPLY, SweepItem, Tick, V4, Word};
 use lb_common::conn::state;
 
 use super::maps::{Maps, Plain, SWEEP};
 use super::sys::{self, BatchCursor};
-use super::{Connection, DatapathError, SweepReport, ebpf, ebpf_map, system, words};
+use super::templates::{self, Templates};
+use super::{Connection, DatapathError, Kind, SweepReport, ebpf, ebpf_map, system, words};
 use crate::model::ScopeId;
 
 /// Entries read in one system call: some ten milliseconds of work at most.
@@ -19,6 +22,48 @@ const BATCH: u32 = 4096;
 pub(super) struct Sweeper {
     program: SchedClassifier,
     cursor: BatchCursor,
+    /// How many ticks this walk over the table has taken so far, and the one before took.
+    ticks: (u32, u32),
+    templates: Templates,
+    /// The walk for connections of servers that were removed, if there is one to make.
+    removed: Option<BatchCursor>,
+    /// Some were removed since that walk began.
+    again: bool,
+}
+
+/// Which part of the connections that are not established goes each second, where `drop_entry` says so.
+const EARLY: u32 = 32;
+
+/// What is given up before its time (`ip_vs_random_dropentry`).
+///
+/// IPVS also drops some established connections that have seen few packets. Those are not counted here.
+pub(super) struct Early {
+    scopes: BTreeSet<u32>,
+    /// Of 2^32, those that go.
+    share: u64,
+    random: RandomState,
+}
+
+impl Early {
+    /// In these scopes, where the table is walked over in so many seconds.
+    pub(super) fn new(scopes: BTreeSet<u32>, seconds: u32) -> Self {
+        Self {
+            scopes,
+            share: (u64::from(seconds.max(1)) << 32) / u64::from(EARLY),
+            random: RandomState::new(),
+        }
+    }
+
+    /// Whether this one is to go now: another choice with each tick.
+    pub(super) fn gives_up(&self, scope: u32, what: impl Hash) -> bool {
+        self.scopes.contains(&scope) && u64::from(self.random.hash_one(what) as u32) < self.share
+    }
+}
+
+/// Whether a connection is being opened, and has not got far.
+fn half_open(key: &ConnKey<V4>, word: Word) -> bool {
+    key.protocol() == lb_common::transport::TCP
+        && matches!(word.state(), state::SYN_RECV | state::SYNACK)
 }
 
 /// What a walk sees of an entry.
@@ -50,7 +95,7 @@ fn walk(
         .map_err(system("read the connections".into()))
 }
 
-/// Shows every connection of a scope once, by its forward entry.
+/// Shows every connection of a scope once, by its forward entry; then its templates.
 pub(super) fn read(
     maps: &Maps,
     scope: ScopeId,
@@ -69,7 +114,7 @@ pub(super) fn read(
         let client = words::socket(key.src, key.sport);
         let source = words::socket(to.src, to.sport);
         visit(Connection {
-            protocol,
+            kind: Kind::Connection(protocol),
             client,
             service: words::socket(key.dst, key.dport),
             server: words::socket(to.dst, to.dport),
@@ -82,10 +127,12 @@ pub(super) fn read(
         });
     };
     while walk(maps, &mut cursor, BATCH, &mut show)? {}
+    templates::read(maps, scope, visit);
     Ok(())
 }
 
-fn span(ticks: i32) -> Duration {
+/// From now to a deadline; nothing when it has passed.
+pub(super) fn span(ticks: i32) -> Duration {
     Duration::from_nanos(Tick(ticks.max(0).unsigned_abs()).nanos())
 }
 
@@ -94,16 +141,24 @@ impl Sweeper {
         Self {
             program,
             cursor: BatchCursor::default(),
+            ticks: (0, 1),
+            templates: Templates::default(),
+            removed: None,
+            again: false,
         }
     }
 
-    /// Looks at the next entries, at most about `budget`, and has those that have expired taken apart.
+    /// Looks at the next entries, at most about `budget`, and has those that have expired taken apart; and some more in
+    /// the scopes that give up connections early.
     pub(super) fn sweep(
         &mut self,
         maps: &mut Maps,
         budget: u64,
+        early: BTreeSet<u32>,
     ) -> Result<SweepReport, DatapathError> {
         let mut report = SweepReport::default();
+        self.ticks.0 += 1;
+        let early = Early::new(early, self.ticks.1);
         let mut items = Vec::new();
         let now = sys::now();
         while report.seen < budget {
@@ -114,34 +169,87 @@ impl Sweeper {
                         key: entry.key,
                         force: 0,
                     });
+                } else if !entry.word.has(REPLY)
+                    && half_open(&entry.key, entry.word)
+                    && early.gives_up(entry.key.scope(), entry.key)
+                {
+                    items.push(forced(entry));
                 }
             })?;
             report.deleted += self.run(maps, &mut items)?;
             if !more {
+                self.ticks = (0, self.ticks.0);
                 break;
             }
         }
+        let mut over = self.templates.over(maps, &early);
+        self.run(maps, &mut over)?;
         Ok(report)
     }
 
-    /// Takes all connections of a scope apart, whatever their deadline.
+    /// Connections of servers that were removed are to be taken apart, by [`Sweeper::follow`].
+    pub(super) fn servers_removed(&mut self) {
+        match self.removed {
+            None => self.removed = Some(BatchCursor::default()),
+            Some(_) => self.again = true,
+        }
+    }
+
+    /// Whether there is something for [`Sweeper::follow`] to do.
+    pub(super) const fn has_to_follow(&self) -> bool {
+        self.removed.is_some()
+    }
+
+    /// Takes apart some of the connections of servers that were removed, in these scopes; at the end the templates that
+    /// lead to such servers.
+    pub(super) fn follow(
+        &mut self,
+        maps: &mut Maps,
+        scopes: impl Fn(u32) -> bool,
+    ) -> Result<(), DatapathError> {
+        let Some(mut cursor) = self.removed.take() else {
+            return Ok(());
+        };
+        let mut items = Vec::new();
+        let more = walk(maps, &mut cursor, BATCH, &mut |entry| {
+            let server = maps.servers.at(entry.conn.server.load());
+            if !entry.word.has(REPLY)
+                && scopes(entry.key.scope())
+                && server.flags.load() & AVAILABLE == 0
+            {
+                items.push(forced(entry));
+            }
+        })?;
+        self.run(maps, &mut items)?;
+        if more {
+            self.removed = Some(cursor);
+            return Ok(());
+        }
+        let mut items = templates::of_removed(maps, scopes);
+        self.run(maps, &mut items)?;
+        if std::mem::take(&mut self.again) {
+            self.removed = Some(BatchCursor::default());
+        }
+        Ok(())
+    }
+
+    /// Takes all connections and templates of a scope apart, whatever their deadline.
     pub(super) fn purge(&mut self, maps: &mut Maps, scope: ScopeId) -> Result<(), DatapathError> {
         let mut cursor = BatchCursor::default();
         let mut items = Vec::new();
         loop {
             let more = walk(maps, &mut cursor, BATCH, &mut |entry| {
                 if entry.key.scope() == scope.get() && !entry.word.has(REPLY) {
-                    items.push(SweepItem {
-                        key: entry.key,
-                        force: u32::from(entry.word.generation()) + 1,
-                    });
+                    items.push(forced(entry));
                 }
             })?;
             self.run(maps, &mut items)?;
             if !more {
-                return Ok(());
+                break;
             }
         }
+        let mut items = templates::of_scope(maps, scope);
+        self.run(maps, &mut items).map(drop)
     }
 
     /// Has the program look at these entries: it decides, by what they are when it looks.
@@ -165,5 +273,38 @@ impl Sweeper {
         }
         items.clear();
         Ok(count)
+    }
+}
+
+/// Asks the sweep to take a connection apart in any case, if it still is the one that was seen.
+fn forced(entry: &Entry) -> SweepItem<V4> {
+    SweepItem {
+        key: entry.key,
+        force: u32::from(entry.word.generation()) + 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_of_thirty_two_is_given_up_where_that_is_wanted() {
+        let gone = |early: &Early, scope| (0..32_000).filter(|n| early.gives_up(scope, n)).count();
+        let early = Early::new(BTreeSet::from([7]), 1);
+        assert!(
+            (800..1200).contains(&gone(&early, 7)),
+            "{}",
+            gone(&early, 7)
+        );
+        assert_eq!(gone(&early, 8), 0);
+        // Of a table that takes four seconds to walk over, each walk takes four times as many.
+        let early = Early::new(BTreeSet::from([7]), 4);
+        assert!(
+            (3500..4500).contains(&gone(&early, 7)),
+            "{}",
+            gone(&early, 7)
+        );
+        assert_eq!(gone(&Early::new(BTreeSet::from([7]), 100), 7), 32_000);
     }
 }

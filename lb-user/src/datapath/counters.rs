@@ -1,6 +1,7 @@
 //! Counters in the maps: one value for each CPU, summed here.
 
-use std::ops::AddAssign;
+use std::collections::{HashMap, HashSet};
+use std::os::fd::AsFd;
 
 use aya::maps::PerCpuValues;
 use aya::util::nr_cpus;
@@ -8,17 +9,119 @@ use lb_common::abi::ServerStats;
 use lb_common::verdict::Reason;
 
 use super::maps::{Maps, Plain};
+use super::sys::{self, BatchCursor};
 use super::{Counters, DatapathError, ebpf_map, system};
 use crate::model::ScopeId;
 
-impl AddAssign for Counters {
-    fn add_assign(&mut self, other: Self) {
-        self.connections += other.connections;
-        self.in_packets += other.in_packets;
-        self.out_packets += other.out_packets;
-        self.in_bytes += other.in_bytes;
-        self.out_bytes += other.out_bytes;
+impl Counters {
+    /// In the order of its fields.
+    pub(super) const fn to_array(self) -> [u64; 5] {
+        [
+            self.connections,
+            self.in_packets,
+            self.out_packets,
+            self.in_bytes,
+            self.out_bytes,
+        ]
     }
+
+    /// Back from [`Counters::to_array`].
+    pub(super) const fn from_array(array: [u64; 5]) -> Self {
+        let [connections, in_packets, out_packets, in_bytes, out_bytes] = array;
+        Self {
+            connections,
+            in_packets,
+            out_packets,
+            in_bytes,
+            out_bytes,
+        }
+    }
+
+    /// Both together, going round at 2^64.
+    pub(super) fn plus(self, other: Self) -> Self {
+        let (a, b) = (self.to_array(), other.to_array());
+        Self::from_array(std::array::from_fn(|place| a[place].wrapping_add(b[place])))
+    }
+
+    /// This without the other, likewise.
+    pub(super) fn less(self, other: Self) -> Self {
+        let (a, b) = (self.to_array(), other.to_array());
+        Self::from_array(std::array::from_fn(|place| a[place].wrapping_sub(b[place])))
+    }
+}
+
+impl From<ServerStats> for Counters {
+    fn from(stats: ServerStats) -> Self {
+        Self {
+            connections: stats.conns,
+            in_packets: stats.in_packets,
+            out_packets: stats.out_packets,
+            in_bytes: stats.in_bytes,
+            out_bytes: stats.out_bytes,
+        }
+    }
+}
+
+/// What some servers have counted together.
+pub(super) fn sum(
+    maps: &Maps,
+    servers: impl Iterator<Item = u32>,
+) -> Result<Counters, DatapathError> {
+    servers
+        .into_iter()
+        .try_fold(Counters::default(), |sum, index| {
+            Ok(sum.plus(of_server(maps, index)?))
+        })
+}
+
+/// Servers read in one system call.
+const BATCH: u32 = 512;
+/// How many places it pays to read in a row, rather than one alone.
+const DENSE: usize = 16;
+
+/// What each of these servers has counted: in a few long reads where they lie close together, which costs a tenth of
+/// reading each by itself.
+pub(super) fn of_servers(
+    maps: &Maps,
+    servers: &[u32],
+) -> Result<HashMap<u32, Counters>, DatapathError> {
+    let last = servers.iter().copied().max().unwrap_or(0);
+    if servers.len() * DENSE < last as usize {
+        let one = |&index: &u32| Ok((index, of_server(maps, index)?));
+        return servers.iter().map(one).collect();
+    }
+    let wanted: HashSet<u32> = servers.iter().copied().collect();
+    let cpus = nr_cpus().map_err(|(_, error)| system("count the processors".into())(error))?;
+    let size = size_of::<ServerStats>();
+    let mut counted = HashMap::with_capacity(servers.len());
+    let mut cursor = BatchCursor::default();
+    let mut read = 0;
+    let map = maps.server_stats_data.fd();
+    while read <= last {
+        let mut visit = |key: &[u8], values: &[u8]| {
+            let index: u32 = sys::from_bytes(key);
+            if wanted.contains(&index) {
+                let sum = values.chunks(size).fold(Counters::default(), |sum, value| {
+                    sum.plus(sys::from_bytes::<ServerStats>(value).into())
+                });
+                counted.insert(index, sum);
+            }
+            read = index + 1;
+        };
+        let more = cursor
+            .next(
+                map.as_fd(),
+                size_of::<u32>(),
+                size * cpus,
+                BATCH,
+                &mut visit,
+            )
+            .map_err(system("read the counters".into()))?;
+        if !more {
+            break;
+        }
+    }
+    Ok(counted)
 }
 
 /// What a server has counted.
@@ -27,17 +130,8 @@ pub(super) fn of_server(maps: &Maps, index: u32) -> Result<Counters, DatapathErr
         .server_stats
         .get(&index, 0)
         .map_err(ebpf_map("read the counters of a server"))?;
-    let mut sum = Counters::default();
-    for Plain(stats) in values.iter() {
-        sum += Counters {
-            connections: stats.conns,
-            in_packets: stats.in_packets,
-            out_packets: stats.out_packets,
-            in_bytes: stats.in_bytes,
-            out_bytes: stats.out_bytes,
-        };
-    }
-    Ok(sum)
+    let each = values.iter().map(|Plain(stats)| Counters::from(*stats));
+    Ok(each.fold(Counters::default(), Counters::plus))
 }
 
 /// Lets a server begin at zero.

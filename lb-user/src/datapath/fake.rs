@@ -5,12 +5,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::{
-    Connection, Counters, Datapath, DatapathError, ServerCounters, ServiceCounters, SweepReport,
+    Connection, Counters, Datapath, DatapathError, ScopeCounters, ServerCounters, ServiceCounters,
+    SweepReport,
 };
 use crate::control::Op;
-use crate::model::{ScopeId, Server, Table};
+use crate::model::{MarkRule, ScopeId, Server, ServiceKey, Settings, Table, TableError};
 use crate::net::{Interface, Network};
 
 /// One scope in memory.
@@ -24,6 +26,12 @@ pub struct FakeScope {
     pub network: Option<Network>,
     /// The connections that it says it has.
     pub connections: Vec<Connection>,
+    /// What it says that every service and server has counted.
+    pub counters: Counters,
+    /// And counts a second.
+    pub rates: Counters,
+    /// What was zeroed: a service, or everything.
+    pub zeroed: Vec<Option<ServiceKey>>,
     /// Whether the daemon opened it; after [`FakeDatapath::restart`] it is only pinned.
     pub open: bool,
 }
@@ -37,6 +45,8 @@ pub struct FakeState {
     pub applied: Vec<(ScopeId, Op)>,
     /// After how many more operations the next one fails, once.
     pub fail_after: Option<usize>,
+    /// How many parts of work it says it has to do.
+    pub work: usize,
 }
 
 /// The datapath in memory. A clone is another hold on the same one.
@@ -57,13 +67,14 @@ impl FakeDatapath {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is left when the daemon dies: everything but the mark rules, which cannot be read back from maps; and no
-    /// scope is open.
+    /// What is left when the daemon dies: everything but mark rules and settings, which cannot be read back from maps; and
+    /// no scope is open.
     pub fn restart(&self) {
         for scope in self.state().scopes.values_mut() {
             scope.open = false;
-            // No rules are always right.
+            // No rules and default settings are always right.
             let _ = scope.table.set_marks(Vec::new());
+            let _ = scope.table.set_settings(Settings::default());
         }
     }
 
@@ -103,21 +114,53 @@ impl Datapath for FakeDatapath {
         self.with(scope, |there| Ok(there.table.clone()))
     }
 
-    fn counters(&self, scope: ScopeId) -> Result<Vec<ServiceCounters>, DatapathError> {
-        let idle = |server: &Server| ServerCounters {
-            address: server.socket(),
-            active: 0,
-            inactive: 0,
-            counters: Counters::default(),
-        };
+    fn counters(&self, scope: ScopeId) -> Result<ScopeCounters, DatapathError> {
         self.with(scope, |there| {
+            let (counters, rates) = (there.counters, there.rates);
+            let server = |server: &Server| ServerCounters {
+                address: server.socket(),
+                active: 0,
+                inactive: 0,
+                persistent: 0,
+                counters,
+                rates,
+            };
             let services = there.table.services().map(|service| ServiceCounters {
                 key: service.key,
-                counters: Counters::default(),
-                servers: service.servers.iter().map(idle).collect(),
+                counters,
+                rates,
+                servers: service.servers.iter().map(server).collect(),
             });
-            Ok(services.collect())
+            Ok(ScopeCounters {
+                counters,
+                rates,
+                services: services.collect(),
+            })
         })
+    }
+
+    fn zero(&mut self, scope: ScopeId, only: Option<&ServiceKey>) -> Result<(), DatapathError> {
+        self.with(scope, |there| {
+            if let Some(key) = only.filter(|key| there.table.service(key).is_none()) {
+                return Err(TableError::NoSuchService(*key).into());
+            }
+            there.zeroed.push(only.copied());
+            Ok(())
+        })
+    }
+
+    fn estimate(&mut self, _elapsed: Duration) -> Result<(), DatapathError> {
+        Ok(())
+    }
+
+    fn has_work(&self) -> bool {
+        self.state().work > 0
+    }
+
+    fn work(&mut self) -> Result<(), DatapathError> {
+        let mut state = self.state();
+        state.work = state.work.saturating_sub(1);
+        Ok(())
     }
 
     fn reasons(&self, scope: ScopeId) -> Result<Vec<(&'static str, u64, u64)>, DatapathError> {
@@ -137,14 +180,21 @@ impl Datapath for FakeDatapath {
         })
     }
 
-    fn open_scope(&mut self, scope: ScopeId, _netns: BorrowedFd<'_>) -> Result<(), DatapathError> {
+    fn open_scope(
+        &mut self,
+        scope: ScopeId,
+        _netns: BorrowedFd<'_>,
+        marks: &[MarkRule],
+        settings: &Settings,
+    ) -> Result<(), DatapathError> {
         let mut state = self.state();
         let there = state.scopes.entry(scope).or_default();
         if there.open {
             return Err(DatapathError::ScopeExists(scope));
         }
         there.open = true;
-        Ok(())
+        there.table.set_marks(marks.to_vec())?;
+        Ok(there.table.set_settings(*settings)?)
     }
 
     fn close_scope(&mut self, scope: ScopeId) -> Result<(), DatapathError> {

@@ -8,7 +8,7 @@ use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use aya::{EbpfLoader, Pod};
 use lb_common::abi::{
     AnswerKey, Conn, ConnKey, Hop, Interface, InterfaceKey, MarkKey, MarkValue, RouteKey, Scope,
-    Server, ServerStats, Service, ServiceKey, SweepItem, V4,
+    Server, ServerStats, Service, ServiceKey, Shared, SweepItem, Template, V4,
 };
 use lb_common::verdict::Reason;
 
@@ -28,6 +28,8 @@ const ROUTES: u32 = 131_072;
 const MARKS: u32 = 65_536;
 /// Fragmented packets under way.
 const FRAGMENTS: u32 = 8192;
+/// Destinations that lblc and lblcr remember, of all services together.
+const LOCALITIES: u32 = 8192;
 
 /// A value of the ABI as aya moves it.
 #[repr(transparent)]
@@ -47,24 +49,28 @@ pub(super) struct Rings {
     pub(super) half_open: u32,
     /// Slots for those that have: a power of two, larger than the other.
     pub(super) assured: u32,
+    /// Slots of persistence templates: a power of two.
+    pub(super) templates: u32,
 }
 
 impl Rings {
-    /// For so many answered connections.
-    pub(super) fn for_connections(connections: u32) -> Self {
-        let assured = connections.clamp(1024, 1 << 27).next_power_of_two();
+    /// For so many answered connections, and so many templates.
+    pub(super) fn new(options: &Options) -> Self {
+        let assured = options.connections.clamp(1024, 1 << 27).next_power_of_two();
         Self {
             half_open: (assured / 4).min(65_536),
             assured,
+            templates: options.templates.clamp(16, 1 << 24).next_power_of_two(),
         }
     }
 
-    /// From the slots of both together.
-    fn from_slots(slots: u32) -> Self {
+    /// From the slots of both together, and those of the templates.
+    fn from_slots(slots: u32, templates: u32) -> Self {
         let assured = 1 << slots.max(2).ilog2();
         Self {
             half_open: slots - assured,
             assured,
+            templates,
         }
     }
 
@@ -80,7 +86,7 @@ impl Rings {
 
 /// The names of the maps with their sizes, for a datapath that is made anew.
 pub(super) fn sizes(options: &Options) -> BTreeMap<&'static str, u32> {
-    let rings = Rings::for_connections(options.connections);
+    let rings = Rings::new(options);
     BTreeMap::from([
         ("SCOPES", SCOPES),
         ("SERVICE_KEYS", options.services),
@@ -94,7 +100,12 @@ pub(super) fn sizes(options: &Options) -> BTreeMap<&'static str, u32> {
         ("INTERFACES", 8192),
         ("CONNS", rings.entries()),
         ("RING", rings.slots()),
-        ("TICKETS", 2),
+        ("TICKETS", 3),
+        ("DRAWN", SCOPES),
+        ("BUCKETS", options.buckets),
+        ("LOCALITIES", LOCALITIES),
+        ("TEMPLATES", rings.templates),
+        ("TEMPLATE_KEYS", rings.templates),
         ("FRAGMENTS", FRAGMENTS),
         ("REASONS", SCOPES * Reason::ALL.len() as u32),
         ("ERROR_BUDGET", 1),
@@ -133,10 +144,14 @@ pub(super) struct Maps {
     pub(super) services: Mapped<Service>,
     pub(super) servers: Mapped<Server>,
     pub(super) server_stats: PerCpuArray<MapData, Plain<ServerStats>>,
+    /// The same, for reading many at once.
+    pub(super) server_stats_data: MapData,
     pub(super) marks: Hash<MarkKey<V4>, MarkValue>,
     pub(super) answers: Hash<AnswerKey<V4>, u32>,
     pub(super) routes: LpmTrie<MapData, Plain<RouteKey<V4>>, Plain<u32>>,
     pub(super) hops: Mapped<Hop>,
+    pub(super) buckets: Mapped<Shared<u64>>,
+    pub(super) templates: Mapped<Template<V4>>,
     pub(super) interfaces: Hash<InterfaceKey, Interface>,
     pub(super) conns: MapData,
     pub(super) reasons: PerCpuArray<MapData, Plain<[u64; 2]>>,
@@ -182,6 +197,11 @@ impl Maps {
         let servers = Mapped::new(servers.fd().as_fd(), count).map_err(map_memory("SERVERS"))?;
         let (hops, count) = mapped("HOPS", size_of::<Hop>())?;
         let hops = Mapped::new(hops.fd().as_fd(), count).map_err(map_memory("HOPS"))?;
+        let (buckets, count) = mapped("BUCKETS", size_of::<u64>())?;
+        let buckets = Mapped::new(buckets.fd().as_fd(), count).map_err(map_memory("BUCKETS"))?;
+        let (templates, template_slots) = mapped("TEMPLATES", size_of::<Template<V4>>())?;
+        let templates =
+            Mapped::new(templates.fd().as_fd(), template_slots).map_err(map_memory("TEMPLATES"))?;
         let (_ring, slots) = mapped("RING", size_of::<ConnKey<V4>>())?;
         Ok(Self {
             scopes: typed!(Array, "SCOPES", u32, Scope),
@@ -189,15 +209,18 @@ impl Maps {
             services,
             servers,
             server_stats: typed!(PerCpuArray, "SERVER_STATS", u32, ServerStats),
+            server_stats_data: open("SERVER_STATS", size_of::<u32>(), size_of::<ServerStats>())?,
             marks: typed!(HashMap, "MARKS", MarkKey<V4>, MarkValue),
             answers: typed!(HashMap, "ANSWERS", AnswerKey<V4>, u32),
             routes: typed!(LpmTrie, "ROUTES", (u32, RouteKey<V4>), u32),
             hops,
+            buckets,
+            templates,
             interfaces: typed!(HashMap, "INTERFACES", InterfaceKey, Interface),
             conns: open("CONNS", size_of::<ConnKey<V4>>(), size_of::<Conn<V4>>())?,
             reasons: typed!(PerCpuArray, "REASONS", u32, [u64; 2]),
             sweep: typed!(Array, "SWEEP", u32, SweepItem<V4>),
-            rings: Rings::from_slots(slots),
+            rings: Rings::from_slots(slots, template_slots),
         })
     }
 }

@@ -3,15 +3,17 @@
 use std::collections::HashMap;
 
 use lb_common::abi::{
-    self, Address, Be16, ConnKey, MarkKey, SCOPE_ANSWERS, SCOPE_FWMARKS, SCOPE_MARK_MASKS,
-    SCOPE_PORT_ZERO, SHAPES, Shape, Tick, V4,
+    self, Address, Be16, ConnKey, MarkKey, SCOPE_ANSWERS, SCOPE_CACHE_BYPASS,
+    SCOPE_EXPIRE_QUIESCENT, SCOPE_EXPIRE_REMOVED, SCOPE_FWMARKS, SCOPE_MARK_MASKS,
+    SCOPE_NAT_ICMP_SEND, SCOPE_NO_REUSE, SCOPE_PORT_ZERO, SCOPE_REUSE_FIN_WAIT, SCOPE_SLOPPY_TCP,
+    SHAPES, Shape, Tick, V4,
 };
 use lb_common::conn::state;
 
 use super::maps::{Maps, Plain};
 use super::services::ignore_missing;
 use super::{DatapathError, ebpf_map, words};
-use crate::model::{MarkRule, ScopeId, Settings, TableError, port_prefixes};
+use crate::model::{MarkRule, ScopeId, Setting, Settings, TableError, port_prefixes};
 use crate::net::Network;
 
 /// A scope's rules and settings as they were last set, with what the maps hold of them.
@@ -19,6 +21,12 @@ use crate::net::Network;
 pub(super) struct Rules {
     pub(super) rules: Vec<MarkRule>,
     pub(super) settings: Settings,
+    /// The scope as it was last written.
+    last: Option<abi::Scope>,
+    /// One of so many new connections is dropped; 0: none.
+    drop_rate: u32,
+    /// Whether an earlier daemon has written the scope.
+    written: bool,
     shapes: Vec<Option<Shape>>,
     keys: HashMap<MarkKey<V4>, abi::MarkValue>,
 }
@@ -33,7 +41,7 @@ pub(super) struct Has {
 
 impl Rules {
     /// Reads what an earlier daemon left, so that it goes when it is no longer wanted. The rules themselves are in the
-    /// journal: a range of ports and an interface's name cannot be read back.
+    /// journal: a range of ports and an interface's name cannot be read back. So are the settings.
     pub(super) fn open(maps: &Maps, scope: ScopeId) -> Result<Self, DatapathError> {
         let Plain(there) = maps
             .scopes
@@ -42,12 +50,9 @@ impl Rules {
         let mut rules = Self::default();
         let count = (there.shape_count as usize).min(SHAPES);
         rules.shapes = there.shapes[..count].iter().copied().map(Some).collect();
-        if there.seconds != [0; 3] {
-            let [tcp, tcp_fin, udp] = there
-                .seconds
-                .map(|seconds| std::time::Duration::from_secs(seconds.into()));
-            rules.settings.timeouts = crate::model::Timeouts { tcp, tcp_fin, udp };
-        }
+        rules.written = there.timeouts != [0; 16];
+        rules.drop_rate = there.drop_rate;
+        rules.last = Some(there);
         for entry in maps.marks.iter() {
             let (Plain(key), Plain(value)) = entry.map_err(ebpf_map("read the mark rules"))?;
             if key.scope == scope.get() {
@@ -55,6 +60,11 @@ impl Rules {
             }
         }
         Ok(rules)
+    }
+
+    /// Whether an earlier daemon has written the scope.
+    pub(super) const fn is_written(&self) -> bool {
+        self.written
     }
 
     /// Writes rules and settings. Shapes keep their place, so that no packet meets a rule under another shape.
@@ -122,9 +132,40 @@ impl Rules {
         self.shapes = shapes;
         let masks = wanted.iter().any(|rule| rule.value.mask != u32::MAX);
         let value = self.scope(has, masks);
+        self.put(maps, scope, value)
+    }
+
+    /// Has one of so many new connections dropped, from now on; 0: none.
+    pub(super) fn write_drop_rate(
+        &mut self,
+        maps: &mut Maps,
+        scope: ScopeId,
+        rate: u32,
+    ) -> Result<(), DatapathError> {
+        self.drop_rate = rate;
+        match self.last {
+            Some(last) if last.drop_rate != rate => {
+                let value = abi::Scope {
+                    drop_rate: rate,
+                    ..last
+                };
+                self.put(maps, scope, value)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn put(
+        &mut self,
+        maps: &mut Maps,
+        scope: ScopeId,
+        value: abi::Scope,
+    ) -> Result<(), DatapathError> {
         maps.scopes
             .set(scope.get(), Plain(value), 0)
-            .map_err(ebpf_map("write the settings of a scope"))
+            .map_err(ebpf_map("write the settings of a scope"))?;
+        self.last = Some(value);
+        Ok(())
     }
 
     fn scope(&self, has: Has, masks: bool) -> abi::Scope {
@@ -133,6 +174,7 @@ impl Rules {
             timeouts: [0; 16],
             seconds: [timeouts.tcp, timeouts.tcp_fin, timeouts.udp].map(words::seconds),
             flags: 0,
+            drop_rate: self.drop_rate,
             shape_count: self.shapes.len() as u32,
             shapes: [Shape::default(); SHAPES],
         };
@@ -146,7 +188,16 @@ impl Rules {
             // A place without a shape matches nothing: its rules are gone.
             *place = shape.unwrap_or_default();
         }
+        let on = |setting| self.settings.is_on(setting);
+        let reuse = self.settings.get(Setting::ConnReuseMode);
         let flags = [
+            (reuse == 0, SCOPE_NO_REUSE),
+            (reuse & 2 != 0, SCOPE_REUSE_FIN_WAIT),
+            (on(Setting::ExpireNodestConn), SCOPE_EXPIRE_REMOVED),
+            (on(Setting::ExpireQuiescentTemplate), SCOPE_EXPIRE_QUIESCENT),
+            (on(Setting::SloppyTcp), SCOPE_SLOPPY_TCP),
+            (on(Setting::NatIcmpSend), SCOPE_NAT_ICMP_SEND),
+            (on(Setting::CacheBypass), SCOPE_CACHE_BYPASS),
             (has.fwmarks, SCOPE_FWMARKS),
             (has.port_zero, SCOPE_PORT_ZERO),
             (has.answers, SCOPE_ANSWERS),

@@ -6,19 +6,26 @@
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 
+mod accounts;
+mod attributes;
 mod bpf;
 mod clsact;
 mod connections;
 mod counters;
+mod defence;
 mod drop_log;
+mod leaving;
 mod maps;
 mod marks;
 mod network;
 mod pins;
 mod programs;
+mod rates;
 mod services;
 mod slots;
+mod statistics;
 mod sys;
+mod templates;
 mod words;
 
 use std::io;
@@ -30,7 +37,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::control::Op;
-use crate::model::{Protocol, ScopeId, ServiceKey, Table, TableError};
+use crate::model::{MarkRule, Protocol, ScopeId, ServiceKey, Settings, Table, TableError};
 use crate::net::{Interface, Network};
 
 /// Where the datapath is pinned, and how large its maps are made. Maps that are there already keep their sizes.
@@ -44,8 +51,26 @@ pub struct Options {
     pub services: u32,
     /// How many servers, in all scopes together.
     pub servers: u32,
+    /// How many persistence templates there is room for, in all scopes together; rounded up to a power of two.
+    pub templates: u32,
+    /// How many buckets the tables of dh and sh (256 each) and mh (4093 each) may have, in all scopes together.
+    pub buckets: u32,
     /// Whether the programs tell of every packet that they drop, and why.
     pub log_drops: bool,
+}
+
+/// How many servers there is room for unless that is said: their counters, of each CPU, are not to take more than 64 MiB.
+#[must_use]
+pub fn default_servers() -> u32 {
+    servers_for(aya::util::nr_cpus().unwrap_or(1))
+}
+
+fn servers_for(cpus: usize) -> u32 {
+    const MEMORY: usize = 64 << 20;
+    let most = MEMORY / (size_of::<lb_common::abi::ServerStats>() * cpus.max(1));
+    // A power of two, rounded down.
+    let most = 1 << most.max(1).ilog2();
+    most.clamp(1 << 14, 1 << 17)
 }
 
 /// Takes up the datapath that is pinned, or makes one.
@@ -184,8 +209,12 @@ pub struct ServerCounters {
     pub active: u64,
     /// Connections in another state (IPVS's InActConn).
     pub inactive: u64,
-    /// What passed.
+    /// Persistence templates (IPVS's PersistConn).
+    pub persistent: u64,
+    /// What passed since it was zeroed.
     pub counters: Counters,
+    /// What passes a second.
+    pub rates: Counters,
 }
 
 /// The counters of one service.
@@ -193,20 +222,42 @@ pub struct ServerCounters {
 pub struct ServiceCounters {
     /// The service.
     pub key: ServiceKey,
-    /// What passed, also through servers that are gone.
+    /// What passed since it was zeroed, also through servers that are gone.
     pub counters: Counters,
+    /// What passes a second.
+    pub rates: Counters,
     /// Its servers, in the order of its list.
     pub servers: Vec<ServerCounters>,
 }
 
-/// One connection.
+/// The counters of one scope.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ScopeCounters {
+    /// What passed since it was zeroed, also through services that are gone.
+    pub counters: Counters,
+    /// What passes a second.
+    pub rates: Counters,
+    /// Its services, in the order of their keys.
+    pub services: Vec<ServiceCounters>,
+}
+
+/// What is remembered of a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A connection of this protocol.
+    Connection(Protocol),
+    /// A persistence template: which server new connections of this protocol go to, or of all (with a mark).
+    Template(Option<Protocol>),
+}
+
+/// One connection, or a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connection {
-    /// Its protocol.
-    pub protocol: Protocol,
-    /// The client.
+    /// Which of the two.
+    pub kind: Kind,
+    /// The client; of a template the network of clients, and no port.
     pub client: SocketAddr,
-    /// What the client connected to.
+    /// What the client connected to; of a template for a mark the mark, as an address.
     pub service: SocketAddr,
     /// The real server that has it.
     pub server: SocketAddr,
@@ -243,11 +294,23 @@ pub trait Datapath: Send {
     /// The scope is not open, or the system refuses.
     fn table(&self, scope: ScopeId) -> Result<Table, DatapathError>;
 
-    /// The counters of all services.
+    /// The counters of a scope and of all its services.
     ///
     /// # Errors
     /// As [`Datapath::table`].
-    fn counters(&self, scope: ScopeId) -> Result<Vec<ServiceCounters>, DatapathError>;
+    fn counters(&self, scope: ScopeId) -> Result<ScopeCounters, DatapathError>;
+
+    /// Shows counts from now on, and rates from nothing: of one service and its servers, or of everything in the scope.
+    ///
+    /// # Errors
+    /// There is no such service, or as [`Datapath::table`].
+    fn zero(&mut self, scope: ScopeId, only: Option<&ServiceKey>) -> Result<(), DatapathError>;
+
+    /// Moves the rates by what was counted since the last call, `elapsed` ago; called every two seconds.
+    ///
+    /// # Errors
+    /// The system refuses.
+    fn estimate(&mut self, elapsed: Duration) -> Result<(), DatapathError>;
 
     /// In how many ways packets left, and how often: (reason, packets, bytes).
     ///
@@ -265,11 +328,18 @@ pub trait Datapath: Send {
         visit: &mut dyn FnMut(Connection),
     ) -> Result<(), DatapathError>;
 
-    /// Makes a scope of this namespace, or takes up the one that is pinned under this id.
+    /// Makes a scope of this namespace, or takes up the one that is pinned under this id. Its mark rules and settings were
+    /// these when they were last set: they cannot be read back from the maps.
     ///
     /// # Errors
     /// The scope is open already, there is no room, or the system refuses.
-    fn open_scope(&mut self, scope: ScopeId, netns: BorrowedFd<'_>) -> Result<(), DatapathError>;
+    fn open_scope(
+        &mut self,
+        scope: ScopeId,
+        netns: BorrowedFd<'_>,
+        marks: &[MarkRule],
+        settings: &Settings,
+    ) -> Result<(), DatapathError>;
 
     /// Removes all that there is of a scope, whether it is open or only pinned: programs, services, connections.
     ///
@@ -311,6 +381,16 @@ pub trait Datapath: Send {
     /// The system refuses.
     fn sweep(&mut self, budget: u64) -> Result<SweepReport, DatapathError>;
 
+    /// Whether there is something for [`Datapath::work`] to do.
+    fn has_work(&self) -> bool;
+
+    /// Does a small part of what could not be done at once: with `expire_nodest_conn`, taking apart the connections of
+    /// servers that were removed. Called until [`Datapath::has_work`] says that there is none, and other things between.
+    ///
+    /// # Errors
+    /// The system refuses; what was to be done is given up.
+    fn work(&mut self) -> Result<(), DatapathError>;
+
     /// The indices of the interfaces to which the scope's programs are attached, also by an earlier daemon.
     ///
     /// # Errors
@@ -322,4 +402,23 @@ pub trait Datapath: Send {
     /// # Errors
     /// The system refuses.
     fn scopes(&self) -> Result<Vec<ScopeId>, DatapathError>;
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn many_processors_mean_fewer_servers() {
+        for (cpus, servers) in [
+            (0, 131_072),
+            (1, 131_072),
+            (12, 131_072),
+            (13, 65_536),
+            (25, 65_536),
+            (26, 32_768),
+            (64, 16_384),
+            (1024, 16_384),
+        ] {
+            assert_eq!(super::servers_for(cpus), servers, "{cpus}");
+        }
+    }
 }

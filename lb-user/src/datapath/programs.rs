@@ -35,6 +35,7 @@ fn load(
         .override_global("SCOPE", &scope, true)
         .override_global("HALF_OPEN_SLOTS", &rings.half_open, true)
         .override_global("ASSURED_SLOTS", &rings.assured, true)
+        .override_global("TEMPLATE_SLOTS", &rings.templates, true)
         .override_global(aya_log::LEVEL, &level, true);
     loader.load(OBJECT).map_err(ebpf("load the programs"))
 }
@@ -50,7 +51,7 @@ pub(super) struct Programs {
 /// Makes the maps, if they are not there, and gives the program that sweeps them.
 pub(super) fn base(pins: &Pins, options: &Options) -> Result<SchedClassifier, DatapathError> {
     let sizes = maps::sizes(options);
-    let rings = Rings::for_connections(options.connections);
+    let rings = Rings::new(options);
     let path = pins.program(&format!("sweep_prog_{:016x}", fingerprint()));
     let maps_there = sizes.keys().all(|name| pins.map(name).exists());
     if !(maps_there && path.exists()) {

@@ -3,35 +3,33 @@
 //! Every change is a store or two that the programs see at once, in an order in which each step by itself leaves a list
 //! that can be walked: a daemon that is killed in between leaves nothing half-applied that matters.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{Ordering, fence};
 
 use aya::maps::{MapError, MapIter};
-use lb_common::abi::{
-    self, ANSWER, AVAILABLE, Address, Be16, Be32, Cursor, METHOD_MASQUERADE, SOURCE_NAT, V4,
-};
+use lb_common::abi::{self, AVAILABLE, Be16, Cursor, V4};
 
+use super::accounts::{Accounts, Owner, Pinned, Place};
+use super::leaving::{Identity, Leaving};
 use super::maps::{Maps, Plain};
 use super::slots::Slots;
-use super::{DatapathError, counters, ebpf_map, sys, words};
-use crate::model::{
-    ForwardingMethod, Scheduler, ScopeId, Server, Service, ServiceKey, ServiceTimeouts, SourceNat,
-    TableError,
-};
+use super::{Counters, DatapathError, attributes, counters, ebpf_map, sys, words};
+use crate::model::{Scheduler, ScopeId, Server, Service, ServiceKey, TableError};
 
 /// What the daemon remembers of services and servers: their indexes. The maps are the truth.
 pub(super) struct Services {
     index: HashMap<(ScopeId, ServiceKey), u32>,
     services: Slots,
     servers: Slots,
-    /// Removed servers whose connections live on.
-    leaving: Vec<u32>,
+    /// What was removed and is not yet gone.
+    leaving: Leaving,
+    pub(super) accounts: Accounts<Pinned>,
 }
 
 impl Services {
     /// Takes up what is in the maps.
-    pub(super) fn adopt(maps: &Maps) -> Result<Self, DatapathError> {
+    pub(super) fn adopt(maps: &Maps, kept: Pinned) -> Result<Self, DatapathError> {
         let mut index = HashMap::new();
         let entries: MapIter<'_, Plain<abi::ServiceKey<V4>>, Plain<u32>, _> =
             maps.service_keys.iter();
@@ -48,22 +46,48 @@ impl Services {
             }
             mend_cursor(maps, service, &listed);
         }
-        let mut leaving = Vec::new();
+        let in_use: HashSet<u32> = index.values().copied().collect();
+        let accounts = Accounts::open(
+            kept,
+            |owner, from| match owner.place() {
+                Place::Scope(scope) => !index
+                    .iter()
+                    .any(|((id, _), at)| id.get() == scope && *at == from),
+                Place::Service(at) => maps.servers.at(from).service.load() != at,
+                Place::Server(_) => true,
+            },
+            |owner| match owner.place() {
+                Place::Scope(_) => true,
+                Place::Service(at) => in_use.contains(&at),
+                Place::Server(at) => maps.servers.at(at).service.load() != 0,
+            },
+        )?;
+        let mut leaving = Leaving::default();
+        let mut waiting = HashSet::new();
         for at in 1..maps.servers.len() {
             let server = maps.servers.at(at);
             if listed[at as usize] || server.service.load() == 0 {
                 continue;
             }
             server.flags.store(server.flags.load() & !AVAILABLE);
-            leaving.push(at);
+            let identity = identity(maps, at);
+            leaving.push(identity, at);
+            if !in_use.contains(&identity.0) {
+                waiting.insert(identity.0);
+            }
         }
-        let in_use: std::collections::HashSet<u32> = index.values().copied().collect();
+        for &at in &waiting {
+            leaving.hold(at, None);
+        }
         Ok(Self {
-            services: Slots::new(maps.services.len(), |at| in_use.contains(&at)),
+            services: Slots::new(maps.services.len(), |at| {
+                in_use.contains(&at) || waiting.contains(&at)
+            }),
             servers: Slots::new(maps.servers.len(), |at| {
                 listed[at as usize] || maps.servers.at(at).service.load() != 0
             }),
             leaving,
+            accounts,
             index,
         })
     }
@@ -87,17 +111,23 @@ impl Services {
             return Err(TableError::ServiceExists(service.key).into());
         }
         let key = words::service_key(scope, &service.key)?;
-        let limit = u64::from(maps.services.len() - 1);
-        let at = self.services.take().ok_or(DatapathError::Full {
-            what: "services",
-            limit,
-            hint: "`bpvs run --services N` makes more room, after `bpvs down`",
-        })?;
+        // One that is added again soon finds its servers again, as in IPVS, and counts from nothing.
+        let at = match self.leaving.revive((scope, service.key)) {
+            Some(at) => at,
+            None => self.services.take().ok_or(DatapathError::Full {
+                what: "services",
+                limit: u64::from(maps.services.len() - 1),
+                hint: "`bpvs run --services N` makes more room, after `bpvs down`",
+            })?,
+        };
+        let already = counters::sum(maps, self.leaving.of(at))?;
+        self.accounts.begin(Owner::service(at), already)?;
         let place = maps.services.at(at);
         place.head.store(0);
         place.cursor.store(0);
         place.kind.store(key.kind);
-        let made = write_attributes(place, service);
+        attributes::write_key(place, &service.key);
+        let made = attributes::write_service(place, service);
         let made = made
             .and_then(|()| {
                 service
@@ -112,8 +142,7 @@ impl Services {
                     .map_err(ebpf_map("add a service"))
             });
         if let Err(error) = made {
-            self.unlink_all(maps, at);
-            self.services.give(at);
+            self.give_up(maps, at, Some((scope, service.key)))?;
             return Err(error);
         }
         self.index.insert((scope, service.key), at);
@@ -130,7 +159,7 @@ impl Services {
         let at = self.find(scope, &service.key)?;
         let place = maps.services.at(at);
         let other = place.scheduler.load() != words::scheduler_number(service.scheduler);
-        write_attributes(place, service)?;
+        attributes::write_service(place, service)?;
         if other {
             sys::atomic64(&place.cursor).store(0, Ordering::SeqCst);
         }
@@ -147,13 +176,43 @@ impl Services {
     ) -> Result<(), DatapathError> {
         let at = self.find(scope, key)?;
         let place = words::service_key(scope, key)?;
+        let counted = self.total(maps, at)?;
+        self.accounts.carry(Owner::scope(scope), at, counted)?;
         maps.service_keys
             .remove(&Plain(place))
             .map_err(ebpf_map("remove a service"))?;
         self.index.remove(&(scope, *key));
+        self.accounts.settle(Owner::scope(scope))?;
+        self.give_up(maps, at, Some((scope, *key)))
+    }
+
+    /// Gives up the place of a service that has no key any more: at once, or when its servers are gone.
+    fn give_up(
+        &mut self,
+        maps: &Maps,
+        at: u32,
+        was: Option<(ScopeId, ServiceKey)>,
+    ) -> Result<(), DatapathError> {
         self.unlink_all(maps, at);
-        self.services.give(at);
-        Ok(())
+        if !self.leaving.hold(at, was) {
+            self.services.give(at);
+        }
+        self.accounts.close(Owner::service(at))
+    }
+
+    /// What has passed through a service, also through servers that are gone.
+    pub(super) fn total(&self, maps: &Maps, at: u32) -> Result<Counters, DatapathError> {
+        let servers = counters::sum(maps, self.servers_of(maps, at))?;
+        Ok(self.accounts.carried(Owner::service(at)).plus(servers))
+    }
+
+    /// All servers whose counts belong to a service: those in its list and those that are leaving it.
+    pub(super) fn servers_of<'a>(
+        &'a self,
+        maps: &'a Maps,
+        at: u32,
+    ) -> impl Iterator<Item = u32> + 'a {
+        list(maps, at).chain(self.leaving.of(at))
     }
 
     /// Adds a server at the head of the list.
@@ -175,7 +234,7 @@ impl Services {
         self.link(maps, at, key, server)
     }
 
-    /// Changes a server's weight and method where it is.
+    /// Changes a server's attributes where it is.
     pub(super) fn edit_server(
         &self,
         maps: &Maps,
@@ -189,9 +248,7 @@ impl Services {
             service: *key,
             server: socket,
         })?;
-        let place = maps.servers.at(index);
-        place.method.store(method_number(server.method));
-        place.weight.store(server.weight);
+        attributes::write_server(maps.servers.at(index), server, false);
         weigh(maps, at);
         Ok(())
     }
@@ -230,47 +287,45 @@ impl Services {
             )
         });
         weigh(maps, at);
-        self.leaving.push(index);
+        self.leaving.push(identity(maps, index), index);
         Ok(())
     }
 
     /// A service as the maps have it.
-    pub(super) fn read(&self, maps: &Maps, key: ServiceKey, at: u32, answer: bool) -> Service {
-        let place = maps.services.at(at);
-        let own = V4::from_words(place.nat_address.load());
-        let source_nat = match (place.flags.load() & SOURCE_NAT != 0, own) {
-            (false, _) => SourceNat::Off,
-            (true, V4(Be32::ZERO)) => SourceNat::Interface,
-            (true, own) => SourceNat::Address(words::address(own)),
-        };
-        let span =
-            |seconds: u32| (seconds != 0).then(|| std::time::Duration::from_secs(seconds.into()));
+    pub(super) fn read(&self, maps: &Maps, key: ServiceKey, at: u32) -> Service {
         Service {
-            key,
-            scheduler: words::scheduler(place.scheduler.load()),
-            source_nat,
-            answer,
-            timeouts: ServiceTimeouts {
-                tcp: span(place.tcp_seconds.load()),
-                udp: span(place.udp_seconds.load()),
-            },
             servers: list(maps, at)
                 .map(|index| read_server(maps, index))
                 .collect(),
+            ..attributes::read_service(maps.services.at(at), key)
         }
     }
 
-    /// Frees removed servers whose last connection has ended.
-    pub(super) fn tidy(&mut self, maps: &Maps) {
-        self.leaving.retain(|&index| {
+    /// Frees removed servers whose last connection and template have ended, and the places that waited for them.
+    pub(super) fn tidy(&mut self, maps: &Maps) -> Result<(), DatapathError> {
+        let over = |index| {
             let server = maps.servers.at(index);
-            if server.total.load() != 0 {
-                return true;
+            server.total.load() == 0 && server.templates.load() == 0
+        };
+        for (identity, index) in self.leaving.which(over) {
+            let owner = Owner::service(identity.0);
+            // A service that is gone has been carried whole.
+            let carried = !self.leaving.holds(identity.0);
+            if carried {
+                let counted = counters::of_server(maps, index)?;
+                self.accounts.carry(owner, index, counted)?;
             }
-            server.service.store(0);
+            maps.servers.at(index).service.store(0);
+            if carried {
+                self.accounts.settle(owner)?;
+            }
+            self.accounts.close(Owner::server(index))?;
             self.servers.give(index);
-            false
-        });
+            if let Some(service) = self.leaving.forget(identity, index) {
+                self.services.give(service);
+            }
+        }
+        Ok(())
     }
 
     fn find(&self, scope: ScopeId, key: &ServiceKey) -> Result<u32, DatapathError> {
@@ -291,14 +346,8 @@ impl Services {
         server.check(key).map_err(TableError::from)?;
         let address = words::address_words(server.address)?;
         let port = Be16::new(server.port);
-        let back = self.leaving.iter().position(|&index| {
-            let there = maps.servers.at(index);
-            there.service.load() == at
-                && there.address.load() == address
-                && there.port.load() == port
-        });
-        let index = match back {
-            Some(position) => self.leaving.swap_remove(position),
+        let index = match self.leaving.take((at, address, port)) {
+            Some(index) => index,
             None => {
                 let limit = u64::from(maps.servers.len() - 1);
                 let index = self.servers.take().ok_or(DatapathError::Full {
@@ -312,13 +361,14 @@ impl Services {
                 place.port.store(port);
                 place.active.store(0);
                 place.total.store(0);
+                place.templates.store(0);
+                place.overload.store(0);
                 place.service.store(at);
                 index
             }
         };
         let place = maps.servers.at(index);
-        place.method.store(method_number(server.method));
-        place.weight.store(server.weight);
+        attributes::write_server(place, server, true);
         let service = maps.services.at(at);
         place.next.store(service.head.load());
         place.flags.store(AVAILABLE);
@@ -335,9 +385,19 @@ impl Services {
         for index in servers {
             let server = maps.servers.at(index);
             server.flags.store(server.flags.load() & !AVAILABLE);
-            self.leaving.push(index);
+            self.leaving.push(identity(maps, index), index);
         }
     }
+}
+
+/// By what a server is known when it comes back.
+fn identity(maps: &Maps, index: u32) -> Identity {
+    let server = maps.servers.at(index);
+    (
+        server.service.load(),
+        server.address.load(),
+        server.port.load(),
+    )
 }
 
 /// The servers of a service, newest first.
@@ -365,40 +425,7 @@ fn find_server(maps: &Maps, service: u32, socket: SocketAddr) -> Option<(u32, u3
 
 /// A server as the maps have it.
 pub(super) fn read_server(maps: &Maps, index: u32) -> Server {
-    let place = maps.servers.at(index);
-    Server {
-        address: words::address(V4::from_words(place.address.load())),
-        port: place.port.load().get(),
-        weight: place.weight.load(),
-        method: ForwardingMethod::Masquerade,
-    }
-}
-
-const fn method_number(method: ForwardingMethod) -> u8 {
-    match method {
-        ForwardingMethod::Masquerade => METHOD_MASQUERADE,
-    }
-}
-
-fn write_attributes(place: &abi::Service, service: &Service) -> Result<(), DatapathError> {
-    let (nat, address) = match service.source_nat {
-        SourceNat::Off => (0, [Be32::ZERO; 4]),
-        SourceNat::Interface => (SOURCE_NAT, [Be32::ZERO; 4]),
-        SourceNat::Address(address) => (SOURCE_NAT, words::address_words(address)?),
-    };
-    let (tcp, udp) = (service.timeouts.tcp, service.timeouts.udp);
-    place
-        .scheduler
-        .store(words::scheduler_number(service.scheduler));
-    place.tcp_timeout.store(tcp.map_or(0, words::ticks));
-    place.udp_timeout.store(udp.map_or(0, words::ticks));
-    place.tcp_seconds.store(tcp.map_or(0, words::seconds));
-    place.udp_seconds.store(udp.map_or(0, words::seconds));
-    place.nat_address.store(address);
-    place
-        .flags
-        .store(nat | if service.answer { ANSWER } else { 0 });
-    Ok(())
+    attributes::read_server(maps.servers.at(index))
 }
 
 /// What weighted round robin needs to know of the list, after any change of it (ip_vs_wrr_dest_changed): the cursor goes

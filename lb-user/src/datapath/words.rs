@@ -26,6 +26,16 @@ pub(super) fn address(v4: V4) -> IpAddr {
     Ipv4Addr::from(v4.0.octets()).into()
 }
 
+/// Back from [`address_words`].
+pub(super) fn address_of(words: [Be32; 4]) -> IpAddr {
+    address(V4::from_words(words))
+}
+
+/// A mark in an address's place, as IPVS lists it.
+pub(super) fn mark_address(mark: u32) -> IpAddr {
+    Ipv4Addr::from(mark).into()
+}
+
 /// Address and port.
 pub(super) fn socket(v4: V4, port: Be16) -> SocketAddr {
     SocketAddr::new(address(v4), port.get())

@@ -51,7 +51,7 @@ pub fn run(program: &str, words: &[String], place: Place) -> u8 {
 }
 
 /// The daemon. It is connected to when something is asked of it for the first time.
-struct DaemonIpvs {
+pub(super) struct DaemonIpvs {
     place: Place,
     connected: Option<Connected>,
 }
@@ -62,7 +62,7 @@ struct Connected {
 }
 
 impl DaemonIpvs {
-    const fn new(place: Place) -> Self {
+    pub(super) const fn new(place: Place) -> Self {
         Self {
             place,
             connected: None,
@@ -157,7 +157,7 @@ impl DaemonIpvs {
         service: &ServiceId,
         spec: &DestinationSpec,
     ) -> Result<(ServiceKey, crate::api::wire::Server), IpvsError> {
-        let key = wire::key(service)?.ok_or(Errno::ESRCH)?;
+        let key = wire::key(service).ok_or(Errno::ESRCH)?;
         match wire::server(&key, spec) {
             Ok(server) => Ok((key, server)),
             Err(IpvsError::Kernel(_)) if !self.has(&key)? => Err(Errno::ESRCH.into()),
@@ -240,7 +240,7 @@ impl Ipvs for DaemonIpvs {
             Ok(service) => service,
             Err(error @ IpvsError::Kernel(_)) => {
                 // IPVS looks whether it is there before it looks for the scheduler.
-                let there = match wire::key(&spec.id)? {
+                let there = match wire::key(&spec.id) {
                     Some(key) => self.has(&key)?,
                     None => false,
                 };
@@ -256,7 +256,7 @@ impl Ipvs for DaemonIpvs {
     }
 
     fn edit_service(&mut self, spec: &ServiceSpec) -> Result<(), IpvsError> {
-        let key = wire::key(&spec.id)?.ok_or(Errno::ESRCH)?;
+        let key = wire::key(&spec.id).ok_or(Errno::ESRCH)?;
         let edit = match wire::service_edit(spec) {
             Ok(edit) => edit,
             Err(IpvsError::Kernel(_)) if !self.has(&key)? => return Err(Errno::ESRCH.into()),
@@ -270,7 +270,7 @@ impl Ipvs for DaemonIpvs {
     }
 
     fn delete_service(&mut self, id: &ServiceId) -> Result<(), IpvsError> {
-        let key = wire::key(id)?.ok_or(Errno::ESRCH)?;
+        let key = wire::key(id).ok_or(Errno::ESRCH)?;
         self.command(Verb::DELETE, &service_path(&key))
             .map_err(|answer| match answer {
                 Answer::Missing(_) => Errno::ESRCH.into(),
@@ -312,7 +312,7 @@ impl Ipvs for DaemonIpvs {
         service: &ServiceId,
         id: &DestinationId,
     ) -> Result<(), IpvsError> {
-        let key = wire::key(service)?.ok_or(Errno::ESRCH)?;
+        let key = wire::key(service).ok_or(Errno::ESRCH)?;
         let Some(address) = wire::server_address(&key, id) else {
             return Err(self.missing(&key)?);
         };
@@ -324,32 +324,32 @@ impl Ipvs for DaemonIpvs {
     }
 
     fn flush(&mut self) -> Result<(), IpvsError> {
-        for service in self.listing()?.services {
-            let Some(key) = service.address.parse::<ServiceKey>().ok() else {
-                continue;
-            };
-            match self.command(Verb::DELETE, &service_path(&key)) {
-                // Somebody else was faster.
-                Ok(()) | Err(Answer::Missing(_)) => {}
-                Err(other) => return Err(other.or_text()),
-            }
-        }
-        Ok(())
+        self.command(Verb::DELETE, "/v1/services")
+            .map_err(Answer::or_text)
     }
 
     fn zero(&mut self, service: Option<&ServiceId>) -> Result<(), IpvsError> {
-        if let Some(id) = service {
-            self.service(id)?;
-        }
-        Err(wire::not_there("setting counters to zero"))
+        let path = match service {
+            Some(id) => format!("{}/zero", service_path(&wire::key(id).ok_or(Errno::ESRCH)?)),
+            None => "/v1/zero".to_owned(),
+        };
+        self.command(Verb::POST, &path).map_err(|answer| match answer {
+            Answer::Missing(_) => Errno::ESRCH.into(),
+            other => other.or_text(),
+        })
     }
 
     fn timeouts(&mut self) -> Result<Timeouts, IpvsError> {
         wire::timeouts_view(&self.listing()?.settings)
     }
 
-    fn set_timeouts(&mut self, _timeouts: &Timeouts) -> Result<(), IpvsError> {
-        Err(wire::not_there("setting timeouts by a command"))
+    fn set_timeouts(&mut self, timeouts: &Timeouts) -> Result<(), IpvsError> {
+        let edit = wire::timeouts_edit(timeouts);
+        if edit.is_empty() {
+            return Ok(());
+        }
+        self.change(Verb::PATCH, "/v1/settings", &edit)
+            .map_err(Answer::or_text)
     }
 
     fn daemons(&mut self) -> Result<Vec<SyncDaemon>, IpvsError> {

@@ -9,6 +9,8 @@ mod address;
 mod autostart;
 mod command;
 pub mod daemon;
+#[cfg(test)]
+mod daemon_tests;
 mod execute;
 mod failure;
 mod help;

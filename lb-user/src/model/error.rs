@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use thiserror::Error;
 
+use super::{AddressFamily, ForwardingMethod, MAX_THRESHOLD, MAX_WEIGHT, Setting};
+
 /// A value that the model refuses. `Display` says what was wrong; [`ModelError::hint`] says what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -23,10 +25,43 @@ pub enum ModelError {
     ServerAddress(String),
     #[error("{0} is not a unicast address")]
     NotUnicast(IpAddr),
-    #[error("port 0 needs a persistent service, and persistence is not there yet")]
-    PortZeroService,
-    #[error("port 0 does not fit a service with the port {0}")]
-    PortZeroServer(u16),
+    #[error("the service {0} takes all ports, which only a persistent one can")]
+    PortZeroService(String),
+    #[error("{method} cannot send to port {port} what came for port {service}")]
+    ServerPort {
+        method: ForwardingMethod,
+        port: u16,
+        service: u16,
+    },
+    #[error("`{text}` is not a netmask for {family}")]
+    Netmask { text: String, family: AddressFamily },
+    #[error("the service {0} is not persistent, so a netmask means nothing to it")]
+    NetmaskWithoutPersistence(String),
+    #[error("`{0}` is not a scheduler flag")]
+    SchedulerFlag(String),
+    #[error("the service {0} takes no UDP, and only datagrams can be scheduled one by one")]
+    OnePacket(String),
+    #[error("the service {0} takes no TCP, and only that can be reset")]
+    Reset(String),
+    #[error("threshold {0} is out of range")]
+    Threshold(u64),
+    #[error("the lower threshold {lower} is above the upper threshold {upper}")]
+    LowerThreshold { lower: u32, upper: u32 },
+    #[error("there is no setting `{0}`")]
+    Setting(String),
+    #[error("{name} cannot be `{value}`")]
+    SettingValue {
+        name: &'static str,
+        value: String,
+        right: String,
+    },
+    #[error("{name} cannot be set to {value}: {reason}")]
+    SettingFixed {
+        name: &'static str,
+        value: String,
+        default: &'static str,
+        reason: &'static str,
+    },
     #[error("the server {server} and the service {service} are of different address families")]
     Family { server: IpAddr, service: String },
     #[error(
@@ -91,12 +126,32 @@ impl ModelError {
             Self::Port(_) | Self::PortRange(_) => "a port is a number from 1 to 65535".into(),
             Self::ServerAddress(_) => "write address and port, as in 10.0.1.11:80".into(),
             Self::NotUnicast(_) => "give an address that one host can own".into(),
-            Self::PortZeroService => {
-                "to serve all ports, set a mark with a mark rule and add a fwmark service for it".into()
+            Self::PortZeroService(_) => {
+                "make it persistent; or set a mark with a mark rule, and add a fwmark service for it".into()
             }
-            Self::PortZeroServer(port) => {
-                format!("give the server's port; leaving it out means {port}")
+            Self::ServerPort { service, .. } => {
+                format!("leave the port out, which means {service}; or use masq")
             }
+            Self::Netmask { family, .. } => match family {
+                AddressFamily::V4 => "write it as 255.255.255.0, or its bits, as 24".into(),
+                AddressFamily::V6 => "write how many bits of an address count, 1 to 128".into(),
+            },
+            Self::NetmaskWithoutPersistence(_) => "make it persistent in the same command".into(),
+            Self::SchedulerFlag(_) => {
+                "have: flag-1 (sh-fallback, mh-fallback), flag-2 (sh-port, mh-port), flag-3; or none".into()
+            }
+            Self::OnePacket(_) => "leave it out, or use a UDP or fwmark service".into(),
+            Self::Reset(_) => "leave it out, or use a TCP or fwmark service".into(),
+            Self::Threshold(_) => format!("a threshold is a number from 0 to {MAX_THRESHOLD}; 0 is none"),
+            Self::LowerThreshold { .. } => {
+                "give an upper threshold that is not below it; or a lower one of 0, which is three quarters of the upper".into()
+            }
+            Self::Setting(name) => match Setting::nearest(name) {
+                Some(meant) => format!("did you mean {meant}? `bpvs settings` shows them all"),
+                None => "`bpvs settings` shows them all".into(),
+            },
+            Self::SettingValue { right, .. } => right.clone(),
+            Self::SettingFixed { name, default, .. } => format!("leave {name} at {default}"),
             Self::Family { .. } => "give a server of the service's own address family".into(),
             Self::SourceNatFamily { .. } => "give an address of the service's own family".into(),
             Self::ZeroMark => "use a mark from 1 to 4294967295".into(),
@@ -106,8 +161,8 @@ impl ModelError {
             Self::MarkOutsideMask { mark, mask } => format!("widen the mask, as in {mark:#x}/{:#x}", mask | mark),
             Self::ZeroMask => "leave the mask out to set the whole mark".into(),
             Self::Scheduler(_) | Self::SchedulerNotYet(_) => "have: rr, wrr".into(),
-            Self::Forwarding(_) | Self::ForwardingNotYet(_) => "have: masq".into(),
-            Self::Weight(_) => "a weight is a number from 0 to 65535".into(),
+            Self::Forwarding(_) | Self::ForwardingNotYet(_) => "have: masq, direct".into(),
+            Self::Weight(_) => format!("a weight is a number from 0 to {MAX_WEIGHT}"),
             Self::Duration(_) => "write a number with a unit, as in 90s, 15m, 2h or 1d".into(),
             Self::Timeout(_) => "a timeout is at least 1s and at most 31d, in whole seconds".into(),
             Self::Prefix(_) => "write an address with a prefix length, as in 10.0.0.0/24".into(),

@@ -6,7 +6,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::address::{parse_address, parse_port, split_port};
-use super::{AddressFamily, ModelError, Protocol, Scheduler, Server, check_timeout, unicast};
+use super::{
+    AddressFamily, ModelError, Persistence, Protocol, Scheduler, SchedulerFlags, Server,
+    check_timeout, unicast,
+};
 
 /// By which a virtual service is known inside its scope: its service address, or a firewall mark.
 ///
@@ -20,7 +23,7 @@ pub enum ServiceKey {
         protocol: Protocol,
         /// Their destination, unicast.
         address: IpAddr,
-        /// Their destination port, not 0.
+        /// Their destination port; 0 for those to all ports, which a persistent service alone can have.
         port: u16,
     },
     /// Packets with this mark, of any protocol and to any port.
@@ -36,11 +39,8 @@ impl ServiceKey {
     /// The service at this address.
     ///
     /// # Errors
-    /// An address that is not unicast, or port 0.
+    /// An address that is not unicast.
     pub fn address(protocol: Protocol, address: SocketAddr) -> Result<Self, ModelError> {
-        if address.port() == 0 {
-            return Err(ModelError::PortZeroService);
-        }
         Ok(Self::Address {
             protocol,
             address: unicast(address.ip())?,
@@ -69,12 +69,21 @@ impl ServiceKey {
         }
     }
 
-    /// Its port; none for a fwmark service, which takes all.
+    /// Its port; none for a service that takes all.
     #[must_use]
     pub const fn port(&self) -> Option<u16> {
         match self {
+            Self::Address { port: 0, .. } | Self::Fwmark { .. } => None,
             Self::Address { port, .. } => Some(*port),
-            Self::Fwmark { .. } => None,
+        }
+    }
+
+    /// Whether packets of this protocol can be its own.
+    #[must_use]
+    pub fn takes(&self, wanted: Protocol) -> bool {
+        match self {
+            Self::Address { protocol, .. } => *protocol == wanted,
+            Self::Fwmark { .. } => true,
         }
     }
 
@@ -180,6 +189,15 @@ pub struct Service {
     pub key: ServiceKey,
     /// How it picks a server.
     pub scheduler: Scheduler,
+    /// What the scheduler is told besides.
+    pub scheduler_flags: SchedulerFlags,
+    /// Whether, and how long, connections of a client go to one server.
+    pub persistence: Option<Persistence>,
+    /// Whether each datagram is scheduled by itself; UDP or fwmark.
+    pub one_packet: bool,
+    /// Whether a TCP segment of no known connection is answered by a reset, instead of going to the host's stack; TCP or
+    /// fwmark. IPVS has no such thing.
+    pub reset: bool,
     /// What becomes of the client's address.
     pub source_nat: SourceNat,
     /// Whether ARP and ping for the service address are answered where no interface owns it.
@@ -197,6 +215,10 @@ impl Service {
         Self {
             key,
             scheduler,
+            scheduler_flags: SchedulerFlags::NONE,
+            persistence: None,
+            one_packet: false,
+            reset: false,
             source_nat: SourceNat::Off,
             answer: false,
             timeouts: ServiceTimeouts {
@@ -210,11 +232,25 @@ impl Service {
     /// The same, if its parts fit together.
     ///
     /// # Errors
-    /// A source NAT address that is not unicast or of the other family, a timeout out of range, a server that does not
+    /// Port 0 without persistence, a flag that does not fit the protocol, a source NAT address that is not unicast or of the other family, a timeout out of range, a server that does not
     /// fit ([`Server::check`]), `answer` where there is no address.
     pub fn checked(self) -> Result<Self, ModelError> {
+        let key = || self.key.to_string();
         if self.answer && self.key.socket().is_none() {
-            return Err(ModelError::AnswerWithoutAddress(self.key.to_string()));
+            return Err(ModelError::AnswerWithoutAddress(key()));
+        }
+        match (self.key, self.persistence) {
+            (_, Some(persistence)) => drop(persistence.checked(self.key.family())?),
+            (ServiceKey::Address { port: 0, .. }, None) => {
+                return Err(ModelError::PortZeroService(key()));
+            }
+            (_, None) => {}
+        }
+        if self.one_packet && !self.key.takes(Protocol::Udp) {
+            return Err(ModelError::OnePacket(key()));
+        }
+        if self.reset && !self.key.takes(Protocol::Tcp) {
+            return Err(ModelError::Reset(key()));
         }
         if let SourceNat::Address(address) = self.source_nat {
             unicast(address)?;
@@ -247,6 +283,10 @@ impl Service {
     pub fn same_attributes(&self, other: &Self) -> bool {
         self.key == other.key
             && self.scheduler == other.scheduler
+            && self.scheduler_flags == other.scheduler_flags
+            && self.persistence == other.persistence
+            && self.one_packet == other.one_packet
+            && self.reset == other.reset
             && self.source_nat == other.source_nat
             && self.answer == other.answer
             && self.timeouts == other.timeouts
@@ -265,6 +305,7 @@ impl Service {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::DEFAULT_PERSISTENCE;
 
     #[test]
     fn keys_read_as_they_are_written() {
@@ -272,6 +313,7 @@ mod tests {
             "tcp:10.0.0.100:80",
             "udp:10.0.0.100:53",
             "sctp:10.0.0.1:1",
+            "tcp:10.0.0.1:0",
             "tcp:[fd00::1]:80",
             "fwmark:256",
         ] {
@@ -295,10 +337,6 @@ mod tests {
             ("tcp:10.0.0.1", "`tcp:10.0.0.1` is not a service address"),
             ("tcp:10.0.0.1:http", "`http` is not a port"),
             ("tcp:10.0.0.1:99999", "port 99999 is out of range"),
-            (
-                "tcp:10.0.0.1:0",
-                "port 0 needs a persistent service, and persistence is not there yet",
-            ),
             ("tcp:10.0.0.300:80", "`10.0.0.300` is not an IP address"),
             ("tcp:224.0.0.1:80", "224.0.0.1 is not a unicast address"),
             (
@@ -312,6 +350,44 @@ mod tests {
                 message,
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn what_goes_with_what() {
+        let service = |key: &str| Service::new(key.parse().unwrap(), Scheduler::default());
+        let persistent = |key: &str| {
+            let mut service = service(key);
+            let family = service.key.family();
+            service.persistence = Some(Persistence::new(DEFAULT_PERSISTENCE, family));
+            service
+        };
+        let wrong = |service: Service| service.checked().unwrap_err().to_string();
+        assert_eq!(
+            wrong(service("tcp:10.0.0.1:0")),
+            "the service tcp:10.0.0.1:0 takes all ports, which only a persistent one can"
+        );
+        assert!(persistent("tcp:10.0.0.1:0").checked().is_ok());
+        assert!(persistent("tcp:[fd00::1]:80").checked().is_ok());
+        let mut other = persistent("tcp:10.0.0.1:80");
+        other.persistence = Some(Persistence::new(DEFAULT_PERSISTENCE, AddressFamily::V6));
+        assert!(other.checked().is_err());
+        for (key, one_packet, reset) in [
+            ("tcp:10.0.0.1:80", false, true),
+            ("udp:10.0.0.1:80", true, false),
+            ("sctp:10.0.0.1:80", false, false),
+            ("fwmark:7", true, true),
+        ] {
+            let with = Service {
+                one_packet: true,
+                ..service(key)
+            };
+            assert_eq!(with.checked().is_ok(), one_packet, "{key}");
+            let with = Service {
+                reset: true,
+                ..service(key)
+            };
+            assert_eq!(with.checked().is_ok(), reset, "{key}");
         }
     }
 

@@ -20,6 +20,14 @@ pub const PROGRAMS: [&str; 3] = ["tc_ingress", "tc_egress", "sweep"];
 /// # Errors
 /// The kernel refuses: not root, or too old.
 pub fn load(capacity: Capacity) -> Result<Ebpf> {
+    load_from(lb_user::datapath::object(), capacity)
+}
+
+/// As [`load`], of another object.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_from(bytes: &[u8], capacity: Capacity) -> Result<Ebpf> {
     let entries = u32::try_from(capacity.entries)?;
     let mut loader = EbpfLoader::new();
     for (map, entries) in [
@@ -35,7 +43,12 @@ pub fn load(capacity: Capacity) -> Result<Ebpf> {
         ("INTERFACES", 64),
         ("CONNS", entries),
         ("RING", capacity.half_open + capacity.assured),
-        ("TICKETS", 2),
+        ("TICKETS", 3),
+        ("DRAWN", SCOPE + 1),
+        ("BUCKETS", u32::try_from(capacity.buckets)?),
+        ("LOCALITIES", 64),
+        ("TEMPLATES", capacity.templates),
+        ("TEMPLATE_KEYS", capacity.templates),
         ("FRAGMENTS", 1024),
         ("REASONS", (SCOPE + 1) * Reason::ALL.len() as u32),
         ("SWEEP", 64),
@@ -46,10 +59,9 @@ pub fn load(capacity: Capacity) -> Result<Ebpf> {
         .override_global("SCOPE", &SCOPE, true)
         .override_global("HALF_OPEN_SLOTS", &capacity.half_open, true)
         .override_global("ASSURED_SLOTS", &capacity.assured, true)
+        .override_global("TEMPLATE_SLOTS", &capacity.templates, true)
         .override_global("AYA_LOG_LEVEL", &0_u8, true);
-    loader
-        .load(lb_user::datapath::object())
-        .context("cannot load the programs' maps")
+    loader.load(bytes).context("cannot load the programs' maps")
 }
 
 /// One of the programs, passed by the verifier.

@@ -34,7 +34,7 @@ struct Function {
 ///
 /// # Errors
 /// The object is not what bpf-linker makes.
-pub fn deepest(bytes: &[u8]) -> Result<BTreeMap<String, u64>> {
+pub fn deepest(bytes: &[u8]) -> Result<BTreeMap<String, Stack>> {
     let object = object::File::parse(bytes)?;
     let functions = functions(&object)?;
     let mut depths = HashMap::new();
@@ -52,24 +52,41 @@ pub fn deepest(bytes: &[u8]) -> Result<BTreeMap<String, u64>> {
 fn depth(
     functions: &HashMap<Place, Function>,
     place: &Place,
-    depths: &mut HashMap<Place, u64>,
+    depths: &mut HashMap<Place, Stack>,
     nested: u32,
-) -> Result<u64> {
+) -> Result<Stack> {
     // The verifier allows eight frames.
     ensure!(nested <= 16, "calls go round in a circle");
-    if let Some(depth) = depths.get(place) {
-        return Ok(*depth);
+    if let Some(stack) = depths.get(place) {
+        return Ok(stack.clone());
     }
     let function = functions
         .get(place)
         .context("a call to where no function begins")?;
-    let mut below = 0;
+    let mut below = Stack::default();
     for callee in &function.calls {
-        below = below.max(depth(functions, callee, depths, nested + 1)?);
+        let stack = depth(functions, callee, depths, nested + 1)?;
+        if stack.bytes > below.bytes {
+            below = stack;
+        }
     }
-    let depth = function.frame.max(1).next_multiple_of(16) + below;
-    depths.insert(*place, depth);
-    Ok(depth)
+    let mut frames = vec![(function.name.clone(), function.frame)];
+    frames.append(&mut below.frames);
+    let stack = Stack {
+        bytes: function.frame.max(1).next_multiple_of(16) + below.bytes,
+        frames,
+    };
+    depths.insert(*place, stack.clone());
+    Ok(stack)
+}
+
+/// The deepest stack that a function's calls can have.
+#[derive(Clone, Default)]
+pub struct Stack {
+    /// All of it, each frame rounded as the kernel does.
+    pub bytes: u64,
+    /// The functions on it with the bytes of their frames, outermost first.
+    pub frames: Vec<(String, u64)>,
 }
 
 fn functions(object: &object::File<'_>) -> Result<HashMap<Place, Function>> {

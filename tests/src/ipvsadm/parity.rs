@@ -53,7 +53,7 @@ pub fn run(program: &Path, tables: u64, seed: u64) -> Result<bool> {
         let table = table(seed);
         if let Some(difference) = compare(&real, &names, &table, &mut compared)? {
             differing += 1;
-            println!("table {seed} differs: {difference}");
+            println!("failed: table {seed}\n{difference}");
             println!("made by\n{}", table.lines.join("\n"));
             if differing == 5 {
                 println!("and so on");

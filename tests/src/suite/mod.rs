@@ -9,7 +9,9 @@ mod itself;
 mod networks;
 mod packets;
 mod scopes;
+mod settings;
 mod setup;
+mod statistics;
 mod survival;
 mod traffic;
 
@@ -139,6 +141,8 @@ impl Choice {
             changes::CASES,
             networks::CASES,
             counters::CASES,
+            statistics::CASES,
+            settings::CASES,
             scopes::CASES,
             survival::CASES,
         ];

@@ -46,6 +46,11 @@ pub(super) const CASES: &[Case] = &[
         down_without_daemon,
     ),
     case(
+        "survival/down-while-ending",
+        "bpvs down that gives up because a daemon is about to end",
+        down_while_ending,
+    ),
+    case(
         "survival/changed-while-dead",
         "a server re-created while the daemon is dead that is never reached again",
         changed_while_dead,
@@ -349,6 +354,21 @@ fn down(context: &Context) -> Result<()> {
 
 fn down_without_daemon(context: &Context) -> Result<()> {
     down_after(context, true)
+}
+
+fn down_while_ending(context: &Context) -> Result<()> {
+    for _ in 0..5 {
+        let setup = Setup::usual(context, 1)?;
+        let process = setup.daemon.process().context("no daemon")?;
+        process.signal(nix::sys::signal::Signal::SIGTERM);
+        setup.bpvs("down")?;
+        ensure!(
+            setup.daemon.ended(patient(Duration::from_secs(5)))?,
+            "the daemon still runs"
+        );
+        same("pins", &setup.daemon.pins()?, &Vec::new())?;
+    }
+    Ok(())
 }
 
 fn changed_while_dead(context: &Context) -> Result<()> {

@@ -34,7 +34,7 @@ const PROGRAMS: [(&str, &[&str], &str); 4] = [
 ];
 
 /// The same for guests. Their kernels come from Debian's packages, too, and are not installed.
-const GUEST_PROGRAMS: [(&str, &[&str], &str); 3] = [
+const GUEST_PROGRAMS: [(&str, &[&str], &str); 4] = [
     (
         "qemu-system-x86_64",
         &["qemu-system-x86"],
@@ -42,6 +42,11 @@ const GUEST_PROGRAMS: [(&str, &[&str], &str); 3] = [
     ),
     ("modprobe", &["kmod"], "loads their modules"),
     ("gzip", &["gzip"], "packs their initramfs"),
+    (
+        "ipvsadm",
+        &["ipvsadm"],
+        "tells their kernels' IPVS what bpvs is compared with",
+    ),
 ];
 
 /// The commands that bring what is missing.

@@ -18,7 +18,9 @@ pub use read::{
     Sweep,
 };
 pub use service::{Edited, Server, ServerEdit, Service, ServiceEdit, SourceNat, Timeouts};
-pub use settings::{Declared, ScopeTimeouts, Settings};
+pub use settings::{
+    Declared, ScopeTimeouts, Setting, Settings, SettingsEdit, all_settings, settings_edit,
+};
 
 /// Why a request failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]

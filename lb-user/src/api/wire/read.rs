@@ -23,6 +23,21 @@ pub struct ListedService {
     pub address: String,
     /// Its scheduler.
     pub scheduler: String,
+    /// Its scheduler flags.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler_flags: Option<String>,
+    /// How long connections of a client go to one server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistent: Option<String>,
+    /// Which bits of a client's address count, if not all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netmask: Option<String>,
+    /// Whether each datagram is scheduled by itself.
+    #[serde(default)]
+    pub one_packet: bool,
+    /// Whether TCP segments of no known connection are reset.
+    #[serde(default)]
+    pub reset: bool,
     /// Its source NAT.
     pub source_nat: SourceNat,
     /// Whether ARP and ping for the address are answered.
@@ -32,8 +47,11 @@ pub struct ListedService {
     pub timeouts: Timeouts,
     /// Where it comes from: `command` or `file`.
     pub source: String,
-    /// Its counters.
+    /// Its counters since they were zeroed.
     pub counters: Counters,
+    /// What it counts a second.
+    #[serde(default)]
+    pub rates: Counters,
     /// Its servers, newest first.
     pub servers: Vec<ListedServer>,
 }
@@ -47,12 +65,24 @@ pub struct ListedServer {
     pub weight: u32,
     /// Its forwarding method.
     pub method: String,
+    /// Connections from which on it gets no new ones; 0: no limit.
+    #[serde(default)]
+    pub upper_threshold: u32,
+    /// Connections below which it gets new ones again; 0: three quarters of the upper threshold.
+    #[serde(default)]
+    pub lower_threshold: u32,
     /// Connections in an active state.
     pub active: u64,
     /// Connections in another state.
     pub inactive: u64,
-    /// Its counters.
+    /// Persistence templates that lead to it.
+    #[serde(default)]
+    pub persistent: u64,
+    /// Its counters since they were zeroed.
     pub counters: Counters,
+    /// What it counts a second.
+    #[serde(default)]
+    pub rates: Counters,
 }
 
 /// Counts of what passed.
@@ -70,14 +100,17 @@ pub struct Counters {
     pub out_bytes: u64,
 }
 
-/// One connection.
+/// One connection, or a persistence template.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connection {
-    /// `tcp`, `udp`.
+    /// `tcp`, `udp`; `ip` for the template of a firewall mark, which holds for all.
     pub protocol: String,
-    /// The client.
+    /// Whether it is a template: which server a client's new connections go to.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub template: bool,
+    /// The client; of a template the network of clients, with port 0.
     pub client: String,
-    /// What it connected to.
+    /// What it connected to; of a template with `ip` the mark, written as an address.
     pub service: String,
     /// The real server that has it.
     pub server: String,
@@ -93,6 +126,12 @@ pub struct Connection {
 /// The counters of a scope.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Stats {
+    /// Of all services together, also of those that are gone, since they were zeroed.
+    #[serde(default)]
+    pub counters: Counters,
+    /// What is counted a second.
+    #[serde(default)]
+    pub rates: Counters,
     /// Its services.
     pub services: Vec<ListedService>,
     /// In which ways packets left; each packet counts under one.
@@ -178,8 +217,13 @@ impl From<datapath::Counters> for Counters {
 
 impl From<datapath::Connection> for Connection {
     fn from(connection: datapath::Connection) -> Self {
+        let (protocol, template) = match connection.kind {
+            datapath::Kind::Connection(protocol) => (Some(protocol), false),
+            datapath::Kind::Template(protocol) => (protocol, true),
+        };
         Self {
-            protocol: connection.protocol.to_string(),
+            protocol: protocol.map_or_else(|| "ip".into(), |protocol| protocol.to_string()),
+            template,
             client: connection.client.to_string(),
             service: connection.service.to_string(),
             server: connection.server.to_string(),
@@ -210,16 +254,25 @@ impl ListedService {
                 address: server.socket().to_string(),
                 weight: server.weight,
                 method: server.method.to_string(),
+                upper_threshold: server.upper_threshold,
+                lower_threshold: server.lower_threshold,
                 active: counted.map_or(0, |there| there.active),
                 inactive: counted.map_or(0, |there| there.inactive),
+                persistent: counted.map_or(0, |there| there.persistent),
                 counters: counted
                     .map(|there| there.counters.into())
                     .unwrap_or_default(),
+                rates: counted.map(|there| there.rates.into()).unwrap_or_default(),
             }
         };
         Self {
             address: wire.address,
             scheduler: wire.scheduler,
+            scheduler_flags: wire.scheduler_flags,
+            persistent: wire.persistent,
+            netmask: wire.netmask,
+            one_packet: wire.one_packet,
+            reset: wire.reset,
             source_nat: wire.source_nat,
             answer: wire.answer,
             timeouts: wire.timeouts,
@@ -227,6 +280,7 @@ impl ListedService {
             counters: counted
                 .map(|there| there.counters.into())
                 .unwrap_or_default(),
+            rates: counted.map(|there| there.rates.into()).unwrap_or_default(),
             servers: service.servers.iter().map(listed).collect(),
         }
     }

@@ -5,7 +5,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::control;
-use crate::model::{self, ModelError, ServiceKey, check_timeout, format_duration, parse_duration};
+use crate::model::{
+    self, ModelError, Netmask, Persistence, ServiceKey, check_timeout, format_duration,
+    parse_duration,
+};
 
 /// A virtual service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +19,21 @@ pub struct Service {
     /// `rr` unless given.
     #[serde(default = "default_scheduler")]
     pub scheduler: String,
+    /// `flag-1`, `flag-2`, `flag-3`, or what sh and mh call them, with commas between; none unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler_flags: Option<String>,
+    /// How long connections of a client go to one server; not at all unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistent: Option<String>,
+    /// Which bits of a client's address count: `255.255.255.0`, or how many; all unless given. Only with `persistent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netmask: Option<String>,
+    /// Whether each datagram is scheduled by itself; `false` unless given.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub one_packet: bool,
+    /// Whether TCP segments of no known connection are reset; `false` unless given.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub reset: bool,
     /// `false` unless given.
     #[serde(default)]
     pub source_nat: SourceNat,
@@ -64,6 +82,12 @@ pub struct Server {
     /// `masq` unless given.
     #[serde(default = "default_method")]
     pub method: String,
+    /// Connections from which on it gets no new ones; 0, which is no limit, unless given.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub upper_threshold: u32,
+    /// Connections below which it gets new ones again; 0, which is three quarters of the upper one, unless given.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lower_threshold: u32,
 }
 
 /// Attributes of a service that are to be different; what is left out stays.
@@ -73,6 +97,21 @@ pub struct ServiceEdit {
     /// Another scheduler.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduler: Option<String>,
+    /// Other scheduler flags in place of all that there are, or `none`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler_flags: Option<String>,
+    /// A duration, or `off`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistent: Option<String>,
+    /// Another netmask of persistence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netmask: Option<String>,
+    /// Whether each datagram is scheduled by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub one_packet: Option<bool>,
+    /// Whether TCP segments of no known connection are reset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset: Option<bool>,
     /// Another source NAT.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_nat: Option<SourceNat>,
@@ -100,6 +139,12 @@ pub struct ServerEdit {
     /// Another forwarding method.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
+    /// Another upper threshold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upper_threshold: Option<u32>,
+    /// Another lower threshold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lower_threshold: Option<u32>,
 }
 
 fn default_scheduler() -> String {
@@ -108,6 +153,16 @@ fn default_scheduler() -> String {
 
 fn default_method() -> String {
     model::ForwardingMethod::default().to_string()
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 const fn default_weight() -> u32 {
@@ -163,6 +218,17 @@ impl From<&model::Service> for Service {
         Self {
             address: service.key.to_string(),
             scheduler: service.scheduler.to_string(),
+            scheduler_flags: (!service.scheduler_flags.is_empty())
+                .then(|| service.scheduler_flags.to_string()),
+            persistent: service
+                .persistence
+                .map(|persistence| format_duration(persistence.timeout)),
+            netmask: service
+                .persistence
+                .filter(|persistence| !persistence.netmask.is_full())
+                .map(|persistence| persistence.netmask.to_string()),
+            one_packet: service.one_packet,
+            reset: service.reset,
             source_nat: service.source_nat.into(),
             answer: service.answer,
             timeouts: Timeouts {
@@ -179,6 +245,26 @@ impl TryFrom<Service> for model::Service {
 
     fn try_from(wire: Service) -> Result<Self, ModelError> {
         let mut service = Self::new(wire.address.parse()?, wire.scheduler.parse()?);
+        let family = service.key.family();
+        let flags = wire
+            .scheduler_flags
+            .as_deref()
+            .map(str::parse)
+            .transpose()?;
+        service.scheduler_flags = flags.unwrap_or_default();
+        service.persistence = wire
+            .persistent
+            .as_deref()
+            .map(|text| timeout(text).map(|timeout| Persistence::new(timeout, family)))
+            .transpose()?;
+        if let Some(netmask) = &wire.netmask {
+            match &mut service.persistence {
+                Some(persistence) => persistence.netmask = Netmask::parse(netmask, family)?,
+                None => return Err(ModelError::NetmaskWithoutPersistence(wire.address)),
+            }
+        }
+        service.one_packet = wire.one_packet;
+        service.reset = wire.reset;
         service.source_nat = wire.source_nat.try_into()?;
         service.answer = wire.answer;
         service.timeouts.tcp = wire.timeouts.tcp.as_deref().map(timeout).transpose()?;
@@ -198,6 +284,8 @@ impl From<&model::Server> for Server {
             address: server.socket().to_string(),
             weight: server.weight,
             method: server.method.to_string(),
+            upper_threshold: server.upper_threshold,
+            lower_threshold: server.lower_threshold,
         }
     }
 }
@@ -209,27 +297,58 @@ impl Server {
     /// Something in it is wrong, or does not fit the service.
     pub fn of(self, service: &ServiceKey) -> Result<model::Server, ModelError> {
         let address = model::Server::parse_socket(&self.address, service)?;
-        model::Server::new(service, address, self.weight, self.method.parse()?)
+        let server = model::Server {
+            upper_threshold: self.upper_threshold,
+            lower_threshold: self.lower_threshold,
+            ..model::Server::new(service, address, self.weight, self.method.parse()?)?
+        };
+        server.check(service)?;
+        Ok(server)
     }
 }
 
-impl TryFrom<ServiceEdit> for control::ServiceEdit {
+impl ServiceEdit {
+    /// As an edit of this service.
+    ///
+    /// # Errors
+    /// Something in it is wrong.
+    pub fn of(self, service: &ServiceKey) -> Result<control::ServiceEdit, ModelError> {
+        let edited = |text: Option<Edited>, off: &str| {
+            let read = |text: &str| match text {
+                _ if text == off => Ok(None),
+                _ => timeout(text).map(Some),
+            };
+            text.as_deref().map(read).transpose()
+        };
+        let netmask = |text: &str| Netmask::parse(text, service.family());
+        Ok(control::ServiceEdit {
+            scheduler: self.scheduler.as_deref().map(str::parse).transpose()?,
+            scheduler_flags: self
+                .scheduler_flags
+                .as_deref()
+                .map(str::parse)
+                .transpose()?,
+            persistent: edited(self.persistent, "off")?,
+            netmask: self.netmask.as_deref().map(netmask).transpose()?,
+            one_packet: self.one_packet,
+            reset: self.reset,
+            source_nat: self.source_nat.map(TryInto::try_into).transpose()?,
+            answer: self.answer,
+            tcp_timeout: edited(self.tcp_timeout, "default")?,
+            udp_timeout: edited(self.udp_timeout, "default")?,
+        })
+    }
+}
+
+impl TryFrom<ServerEdit> for control::ServerEdit {
     type Error = ModelError;
 
-    fn try_from(wire: ServiceEdit) -> Result<Self, ModelError> {
-        let edited = |text: Option<Edited>| -> Result<Option<Option<Duration>>, ModelError> {
-            match text.as_deref() {
-                None => Ok(None),
-                Some("default") => Ok(Some(None)),
-                Some(text) => timeout(text).map(|timeout| Some(Some(timeout))),
-            }
-        };
+    fn try_from(wire: ServerEdit) -> Result<Self, ModelError> {
         Ok(Self {
-            scheduler: wire.scheduler.as_deref().map(str::parse).transpose()?,
-            source_nat: wire.source_nat.map(TryInto::try_into).transpose()?,
-            answer: wire.answer,
-            tcp_timeout: edited(wire.tcp_timeout)?,
-            udp_timeout: edited(wire.udp_timeout)?,
+            weight: wire.weight,
+            method: wire.method.as_deref().map(str::parse).transpose()?,
+            upper_threshold: wire.upper_threshold,
+            lower_threshold: wire.lower_threshold,
         })
     }
 }

@@ -1,5 +1,7 @@
 //! Settings, and all that is declared for a scope.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::service::timeout;
@@ -14,7 +16,27 @@ pub struct Settings {
     /// The timeouts of idle connections.
     #[serde(default)]
     pub timeouts: ScopeTimeouts,
+    /// IPVS's sysctls by their names; what is left out is at its default.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sysctls: BTreeMap<String, u32>,
 }
+
+/// One of the settings of a scope, for people and programs that go by names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    /// Its name: `timeouts.tcp`, `conn_reuse_mode`.
+    pub name: String,
+    /// Its value, as it is written: `15m`, `1`.
+    pub value: String,
+    /// What it is unless it is set.
+    pub default: String,
+    /// Why it cannot be set, if it cannot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fixed: Option<String>,
+}
+
+/// Settings that are to be different, by their names; what is left out stays. A value is written as [`Setting::value`].
+pub type SettingsEdit = BTreeMap<String, String>;
 
 /// The timeouts of a scope; what is left out is at its default.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -55,6 +77,10 @@ impl From<&model::Settings> for Settings {
                 tcp_fin: Some(format_duration(timeouts.tcp_fin)),
                 udp: Some(format_duration(timeouts.udp)),
             },
+            sysctls: settings
+                .changed()
+                .map(|(setting, value)| (setting.name().to_owned(), value))
+                .collect(),
         }
     }
 }
@@ -69,8 +95,45 @@ impl TryFrom<Settings> for model::Settings {
         timeouts.tcp = read(wire.timeouts.tcp)?.unwrap_or(timeouts.tcp);
         timeouts.tcp_fin = read(wire.timeouts.tcp_fin)?.unwrap_or(timeouts.tcp_fin);
         timeouts.udp = read(wire.timeouts.udp)?.unwrap_or(timeouts.udp);
-        Ok(settings)
+        let mut edit = model::SettingsEdit::default();
+        for (name, value) in wire.sysctls {
+            edit.assign(&name, &value.to_string())?;
+        }
+        Ok(edit.edited(&settings))
     }
+}
+
+/// Everything that can be read, by its name: the timeouts, the sysctls that bpvs has, those that it has not.
+#[must_use]
+pub fn all_settings(settings: &model::Settings) -> Vec<Setting> {
+    let defaults = model::Settings::default();
+    let read = |settings: &model::Settings, name: &str| settings.read(name).unwrap_or_default();
+    let own = model::Timeouts::NAMES
+        .into_iter()
+        .chain(model::Setting::ALL.map(model::Setting::name))
+        .map(|name| (name, None));
+    let fixed = model::Fixed::ALL
+        .iter()
+        .map(|fixed| (fixed.name, Some(fixed.reason.to_owned())));
+    own.chain(fixed)
+        .map(|(name, fixed)| Setting {
+            name: name.to_owned(),
+            value: read(settings, name),
+            default: read(&defaults, name),
+            fixed,
+        })
+        .collect()
+}
+
+/// An edit by names.
+///
+/// # Errors
+/// There is no such setting, or it cannot have this value.
+pub fn settings_edit(wire: &SettingsEdit) -> Result<model::SettingsEdit, ModelError> {
+    let mut edit = model::SettingsEdit::default();
+    wire.iter()
+        .try_for_each(|(name, value)| edit.assign(name, value))?;
+    Ok(edit)
 }
 
 impl From<&control::Declared> for Declared {

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use super::command::Format;
 use super::names::Names;
-use super::view::{Service, ServiceSpec, SyncDaemon, SyncRole, Timeouts, Version};
+use super::view::{SchedulerFlags, Service, ServiceSpec, SyncDaemon, SyncRole, Timeouts, Version};
 use crate::model::Protocol;
 use columns::Columns;
 pub(super) use connections::connections;
@@ -107,20 +107,24 @@ pub(super) fn endpoint(
     text
 }
 
-/// The flags of a service's scheduler, by the names that this scheduler has for them.
+/// The flags of a service's scheduler, by the names that this scheduler has for them; none where none is set. A flag
+/// without a name leaves an empty text, which is printed as such.
 pub(super) fn flags(spec: &ServiceSpec) -> Option<String> {
     let words: [&str; 3] = match spec.scheduler.as_str() {
         "sh" => ["sh-fallback", "sh-port", ""],
         "mh" => ["mh-fallback", "mh-port", ""],
         _ => ["flag-1", "flag-2", "flag-3"],
     };
+    if spec.flags == SchedulerFlags::default() {
+        return None;
+    }
     let set: Vec<&str> = words
         .into_iter()
         .zip(spec.flags.0)
         .filter(|(word, set)| *set && !word.is_empty())
         .map(|(word, _)| word)
         .collect();
-    (!set.is_empty()).then(|| set.join(","))
+    Some(set.join(","))
 }
 
 /// Leaves at most so many bytes.

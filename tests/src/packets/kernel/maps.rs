@@ -42,6 +42,7 @@ pub(super) struct Entry {
     ports_delta: u16,
     ticket: u32,
     seen: u32,
+    template: u32,
 }
 
 const _: () = assert!(size_of::<Entry>() == size_of::<lb_common::abi::Conn<V4>>());
@@ -62,6 +63,8 @@ const HOP: usize = size_of::<lb_common::abi::Hop>() / 4;
 const HOP_LEASE: usize = std::mem::offset_of!(lb_common::abi::Hop, lease) / 4;
 const ACTIVE: usize = std::mem::offset_of!(lb_common::abi::Server, active) / 4;
 const TOTAL: usize = std::mem::offset_of!(lb_common::abi::Server, total) / 4;
+const TEMPLATES: usize = std::mem::offset_of!(lb_common::abi::Server, templates) / 4;
+const OVERLOAD: usize = std::mem::offset_of!(lb_common::abi::Server, overload) / 4;
 const CURSOR: usize = std::mem::offset_of!(lb_common::abi::Service, cursor) / 4;
 
 fn words<T, const N: usize>(value: &T) -> Words<N> {
@@ -323,6 +326,8 @@ impl<'o> Maps<'o> {
             let server = memory.server(index).ok_or("no such real server")?;
             server.active.store(there[ACTIVE]);
             server.total.store(there[TOTAL]);
+            server.templates.store(there[TEMPLATES]);
+            server.overload.store(there[OVERLOAD]);
         }
         Ok(())
     }

@@ -1,11 +1,13 @@
 //! The known word that a wrong one was probably meant to be.
 
 /// The one of `known` that is the fewest edits away from `word`, if they are few for a word of this length.
-pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
-    let word = word.to_lowercase().replace('_', "-");
+#[must_use]
+pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+    let plain = |word: &str| word.to_lowercase().replace('_', "-");
+    let word = plain(word);
     known
         .iter()
-        .map(|candidate| (edits(&word, candidate), *candidate))
+        .map(|candidate| (edits(&word, &plain(candidate)), *candidate))
         .min()
         .filter(|(edits, candidate)| *edits <= candidate.chars().count().div_ceil(3))
         .map(|(_, candidate)| candidate)
@@ -46,5 +48,9 @@ mod tests {
         assert_eq!(nearest("timeout", &known), Some("timeouts"));
         assert_eq!(nearest("Servers", &known), Some("server"));
         assert_eq!(nearest("banana", &known), None);
+        assert_eq!(
+            nearest("drop-packets", &["drop_packet"]),
+            Some("drop_packet")
+        );
     }
 }

@@ -1,0 +1,171 @@
+//! What services and servers have counted, and at which rates.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::accounts::Owner;
+use super::maps::Maps;
+use super::rates::Estimate;
+use super::services::{self, Services};
+use super::{Counters, DatapathError, ScopeCounters, ServerCounters, ServiceCounters, counters};
+use crate::model::{ScopeId, ServiceKey, TableError};
+
+/// The rates, which begin anew with each daemon.
+#[derive(Debug, Default)]
+pub(super) struct Statistics {
+    estimates: HashMap<Owner, Estimate>,
+}
+
+/// What there is counted in one scope since the beginning.
+struct Counted {
+    total: Counters,
+    services: Vec<(ServiceKey, u32, Counters)>,
+    servers: HashMap<u32, Counters>,
+}
+
+fn count(maps: &Maps, all: &Services, scope: ScopeId) -> Result<Counted, DatapathError> {
+    let keys: Vec<(ServiceKey, u32)> = all.of(scope).collect();
+    let places: Vec<u32> = keys
+        .iter()
+        .flat_map(|(_, at)| all.servers_of(maps, *at))
+        .collect();
+    let servers = counters::of_servers(maps, &places)?;
+    let mut total = all.accounts.carried(Owner::scope(scope));
+    let mut services = Vec::with_capacity(keys.len());
+    for (key, at) in keys {
+        let carried = all.accounts.carried(Owner::service(at));
+        let counted = all
+            .servers_of(maps, at)
+            .filter_map(|index| servers.get(&index))
+            .fold(carried, |sum, server| sum.plus(*server));
+        total = total.plus(counted);
+        services.push((key, at, counted));
+    }
+    services.sort_unstable_by_key(|(key, ..)| *key);
+    Ok(Counted {
+        total,
+        services,
+        servers,
+    })
+}
+
+impl Statistics {
+    /// What is shown of a scope: counts since they were zeroed, and rates.
+    pub(super) fn of_scope(
+        &self,
+        maps: &Maps,
+        all: &Services,
+        scope: ScopeId,
+    ) -> Result<ScopeCounters, DatapathError> {
+        let counted = count(maps, all, scope)?;
+        let shown = |owner, total| all.accounts.since_zero(owner, total);
+        let server = |index: u32| {
+            let place = maps.servers.at(index);
+            let (active, connections) = (place.active.load(), place.total.load());
+            let owner = Owner::server(index);
+            ServerCounters {
+                address: services::read_server(maps, index).socket(),
+                active: active.into(),
+                inactive: connections.saturating_sub(active).into(),
+                persistent: place.templates.load().into(),
+                counters: shown(
+                    owner,
+                    counted.servers.get(&index).copied().unwrap_or_default(),
+                ),
+                rates: self.rates(owner),
+            }
+        };
+        let services = counted
+            .services
+            .iter()
+            .map(|(key, at, total)| ServiceCounters {
+                key: *key,
+                counters: shown(Owner::service(*at), *total),
+                rates: self.rates(Owner::service(*at)),
+                servers: services::list(maps, *at).map(server).collect(),
+            })
+            .collect();
+        Ok(ScopeCounters {
+            counters: shown(Owner::scope(scope), counted.total),
+            rates: self.rates(Owner::scope(scope)),
+            services,
+        })
+    }
+
+    fn rates(&self, owner: Owner) -> Counters {
+        self.estimates
+            .get(&owner)
+            .map_or(Counters::default(), Estimate::rates)
+    }
+
+    /// Begins to show counts anew, and rates at nothing: of a service with its servers, or of everything in the scope.
+    pub(super) fn zero(
+        &mut self,
+        maps: &Maps,
+        all: &mut Services,
+        scope: ScopeId,
+        only: Option<&ServiceKey>,
+    ) -> Result<(), DatapathError> {
+        let counted = count(maps, all, scope)?;
+        let mut owners = Vec::new();
+        match only {
+            None => owners.push((Owner::scope(scope), counted.total)),
+            Some(key) if counted.services.iter().all(|(there, ..)| there != key) => {
+                return Err(TableError::NoSuchService(*key).into());
+            }
+            Some(_) => {}
+        }
+        for (key, at, total) in &counted.services {
+            if only.is_some_and(|only| only != key) {
+                continue;
+            }
+            owners.push((Owner::service(*at), *total));
+            let servers = all
+                .servers_of(maps, *at)
+                .filter_map(|index| Some((Owner::server(index), *counted.servers.get(&index)?)));
+            owners.extend(servers);
+        }
+        for (owner, total) in owners {
+            all.accounts.zero(owner, total)?;
+            if let Some(estimate) = self.estimates.get_mut(&owner) {
+                *estimate = Estimate::new(total);
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the rates of these scopes by what was counted since the last step; those of all others go.
+    pub(super) fn step(
+        &mut self,
+        maps: &Maps,
+        all: &Services,
+        scopes: &[ScopeId],
+        elapsed: Duration,
+    ) -> Result<(), DatapathError> {
+        let mut before = std::mem::take(&mut self.estimates);
+        let mut step = |owner, total| {
+            let estimate = match before.remove(&owner) {
+                Some(mut estimate) => {
+                    estimate.step(total, elapsed);
+                    estimate
+                }
+                None => Estimate::new(total),
+            };
+            self.estimates.insert(owner, estimate);
+        };
+        for &scope in scopes {
+            let counted = count(maps, all, scope)?;
+            step(Owner::scope(scope), counted.total);
+            for (_, at, total) in &counted.services {
+                step(Owner::service(*at), *total);
+                for index in services::list(maps, *at) {
+                    step(
+                        Owner::server(index),
+                        counted.servers.get(&index).copied().unwrap_or_default(),
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,82 @@
+//! Where bpvs is known to differ, and is meant to: each difference with a name, a reason and a
+//! narrow test. All of them are in docs/differences.md.
+
+use super::observe::{Body, Seen, Sum};
+use super::step::Step;
+use super::step::{self, Kind};
+
+/// A known difference.
+pub struct Exception {
+    /// Its name in reports.
+    pub name: &'static str,
+    /// Why it is meant to be so.
+    pub reason: &'static str,
+    /// Whether it is what this frame of IPVS's (first) and of ours (second) differ by.
+    fits: fn(&Step, &Seen, &Seen) -> bool,
+}
+
+/// All of them.
+pub const ALL: &[Exception] = &[
+    Exception {
+        name: "udp-without-checksum",
+        reason: "a datagram without a checksum stays without; IPVS computes one",
+        fits: |step, ipvs, bpvs| {
+            let Step::Packet(packet) = step else {
+                return false;
+            };
+            let mut same = ipvs.clone();
+            let Body::Udp { sum, .. } = &mut same.ip.body else {
+                return false;
+            };
+            packet.kind == Kind::Udp
+                && packet.sum == step::Sum::None
+                && std::mem::replace(sum, Sum::None) == Sum::Right
+                && same == *bpvs
+        },
+    },
+    Exception {
+        name: "quoted-words",
+        reason: "an ICMP error made by bpvs quotes whole words: up to 3 bytes less",
+        fits: |_, ipvs, bpvs| {
+            let (Body::Error { quoted: theirs, .. }, Body::Error { quoted: ours, .. }) =
+                (&ipvs.ip.body, &bpvs.ip.body)
+            else {
+                return false;
+            };
+            let less = theirs.wrapping_sub(*ours);
+            let mut same = ipvs.clone();
+            (1..=3).contains(&less) && shorten(&mut same.ip.body, less) && same == *bpvs
+        },
+    },
+];
+
+/// Takes bytes off the end of what an ICMP error quotes.
+fn shorten(error: &mut Body, by: usize) -> bool {
+    let Body::Error { quoted, about, .. } = error else {
+        return false;
+    };
+    *quoted -= by;
+    match &mut about.body {
+        Body::Tcp { rest: end, sum, .. } | Body::Udp { data: end, sum, .. } => {
+            *sum = Sum::Unknown;
+            end.truncate(end.len().saturating_sub(by));
+            true
+        }
+        Body::Error { .. } | Body::Tunnel(_) | Body::Other(..) => false,
+    }
+}
+
+/// The exception by which these frames, the kernel's first, are the same but for what is known.
+pub fn frames(step: &Step, ipvs: &[Seen], bpvs: &[Seen]) -> Option<&'static str> {
+    if ipvs.len() != bpvs.len() {
+        return None;
+    }
+    let mut name = None;
+    for (theirs, ours) in ipvs.iter().zip(bpvs) {
+        if theirs != ours {
+            let exception = ALL.iter().find(|known| (known.fits)(step, theirs, ours))?;
+            name = Some(exception.name);
+        }
+    }
+    name
+}
