@@ -126,7 +126,11 @@ Examples:
     #[command(disable_help_flag = true, disable_version_flag = true)]
     Ipvsadm {
         /// ipvsadm's own
-        #[arg(value_name = "ARGUMENT", trailing_var_arg = true, allow_hyphen_values = true)]
+        #[arg(
+            value_name = "ARGUMENT",
+            trailing_var_arg = true,
+            allow_hyphen_values = true
+        )]
         arguments: Vec<OsString>,
     },
     /// Print completions for a shell

@@ -23,9 +23,11 @@ pub(super) fn run(context: Context, args: RunArgs) -> Result<(), CliError> {
         .init();
 
     // It changes the environment, so it comes before any other thread.
-    let listener = ListenFd::from_env().take_unix_listener(0).map_err(|error| {
-        CliError::failed(format!("cannot use the socket that was passed: {error}"))
-    })?;
+    let listener = ListenFd::from_env()
+        .take_unix_listener(0)
+        .map_err(|error| {
+            CliError::failed(format!("cannot use the socket that was passed: {error}"))
+        })?;
     let options = Options {
         run_dir: context.run_dir,
         config: args.config,

@@ -201,7 +201,10 @@ pub async fn run(
 
     // A socket that the service manager listens at stays when the daemon ends: the next caller starts it again.
     let (listener, own) = match listener {
-        Some(listener) => (adopt(listener).map_err(system("use the socket that was passed"))?, false),
+        Some(listener) => (
+            adopt(listener).map_err(system("use the socket that was passed"))?,
+            false,
+        ),
         None => (run_dir.listen()?, true),
     };
     tokio::spawn(server::serve(listener, handle));

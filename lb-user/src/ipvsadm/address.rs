@@ -121,7 +121,10 @@ mod tests {
 
     #[test]
     fn hosts_and_ports() {
-        let names = Table::new("10.9.0.1 web\nfd09::1 six\n", "http 80/tcp www\nudponly 9001/udp\n");
+        let names = Table::new(
+            "10.9.0.1 web\nfd09::1 six\n",
+            "http 80/tcp www\nudponly 9001/udp\n",
+        );
         let read = |text| {
             endpoint(text, Some(Protocol::Tcp), &names)
                 .map(|read| match read.port {

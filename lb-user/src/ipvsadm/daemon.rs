@@ -333,10 +333,11 @@ impl Ipvs for DaemonIpvs {
             Some(id) => format!("{}/zero", service_path(&wire::key(id).ok_or(Errno::ESRCH)?)),
             None => "/v1/zero".to_owned(),
         };
-        self.command(Verb::POST, &path).map_err(|answer| match answer {
-            Answer::Missing(_) => Errno::ESRCH.into(),
-            other => other.or_text(),
-        })
+        self.command(Verb::POST, &path)
+            .map_err(|answer| match answer {
+                Answer::Missing(_) => Errno::ESRCH.into(),
+                other => other.or_text(),
+            })
     }
 
     fn timeouts(&mut self) -> Result<Timeouts, IpvsError> {

@@ -188,5 +188,8 @@ fn without_a_daemon_one_line_says_how_to_start_it() {
     assert!(printed.ends_with("= 2\n"), "{printed}");
     // What needs no daemon asks for none.
     assert!(typed(dir.path(), "-v", "").starts_with("ipvsadm v1.31 "));
-    assert_eq!(typed(dir.path(), "-L -q", ""), "-q: unknown option\n= 255\n");
+    assert_eq!(
+        typed(dir.path(), "-L -q", ""),
+        "-q: unknown option\n= 255\n"
+    );
 }

@@ -167,7 +167,8 @@ impl Front<'_> {
                 .map_err(refused(Asked::Destination))?,
             Command::Clear => ipvs.flush().map_err(refused(Asked::Other))?,
             Command::Zero(service) => {
-                ipvs.zero(service.as_ref()).map_err(refused(Asked::Service))?;
+                ipvs.zero(service.as_ref())
+                    .map_err(refused(Asked::Service))?;
             }
             Command::Set(timeouts) => {
                 ipvs.set_timeouts(timeouts).map_err(refused(Asked::Other))?;
@@ -176,7 +177,8 @@ impl Front<'_> {
                 .start_daemon(daemon)
                 .map_err(refused(Asked::StartDaemon))?,
             Command::StopDaemon(role) => {
-                ipvs.stop_daemon(*role).map_err(refused(Asked::StopDaemon))?;
+                ipvs.stop_daemon(*role)
+                    .map_err(refused(Asked::StopDaemon))?;
             }
             Command::List { .. }
             | Command::ListConnections(_)
@@ -198,13 +200,17 @@ impl Front<'_> {
     fn list(&mut self, command: &Command) -> Result<String, IpvsError> {
         let (ipvs, names) = (&mut *self.ipvs, self.names);
         Ok(match command {
-            Command::List { service: None, format } => {
+            Command::List {
+                service: None,
+                format,
+            } => {
                 let version = ipvs.version()?;
                 listing::all(version, ipvs.services()?, *format, names)
             }
-            Command::List { service: Some(id), format } => {
-                listing::one(ipvs.service(id)?, *format, names)
-            }
+            Command::List {
+                service: Some(id),
+                format,
+            } => listing::one(ipvs.service(id)?, *format, names),
             Command::ListConnections(format) => {
                 listing::connections(&ipvs.connections()?, *format, names)
             }

@@ -33,7 +33,10 @@ pub(super) fn help(program: &str) -> String {
     for usage in USAGE {
         line(&mut text, &format!("  {program} {usage}"));
     }
-    line(&mut text, "\nCommands:\nEither long or short options are allowed.");
+    line(
+        &mut text,
+        "\nCommands:\nEither long or short options are allowed.",
+    );
     part(&mut text, Part::Commands, 28);
     line(&mut text, "\nvirtual-service:");
     part(&mut text, Part::VirtualService, TEXTS);

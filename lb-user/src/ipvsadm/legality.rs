@@ -95,7 +95,9 @@ impl Given {
     pub(super) fn set(&mut self, subject: Subject) -> Result<(), Failure> {
         if self.has(subject) {
             let (_, name) = SUBJECTS[subject as usize];
-            return Err(Failure::fatal(format!("multiple '{name}' options specified")));
+            return Err(Failure::fatal(format!(
+                "multiple '{name}' options specified"
+            )));
         }
         self.0 |= 1 << subject as u32;
         Ok(())
@@ -188,10 +190,18 @@ const fn of_command(command: Opt) -> Option<Rules> {
             ],
             &[S::Connection, S::Service, S::Timeout, S::Daemon],
         ),
-        Opt::AddServer => rules("add-server", &[S::Service, S::RealServer], SERVER_ATTRIBUTES, &[]),
-        Opt::EditServer => {
-            rules("edit-server", &[S::Service, S::RealServer], SERVER_ATTRIBUTES, &[])
-        }
+        Opt::AddServer => rules(
+            "add-server",
+            &[S::Service, S::RealServer],
+            SERVER_ATTRIBUTES,
+            &[],
+        ),
+        Opt::EditServer => rules(
+            "edit-server",
+            &[S::Service, S::RealServer],
+            SERVER_ATTRIBUTES,
+            &[],
+        ),
         Opt::DeleteServer => rules("delete-server", &[S::Service, S::RealServer], &[], &[]),
         Opt::Set => rules("set", &[], &[], &[]),
         Opt::StartDaemon => rules(

@@ -133,10 +133,15 @@ impl Ipvs for MemoryIpvs {
     ) -> Result<(), IpvsError> {
         let service = self.find(service)?;
         check_thresholds(spec)?;
-        if service.destinations.iter().any(|there| there.spec.id == spec.id) {
+        if service
+            .destinations
+            .iter()
+            .any(|there| there.spec.id == spec.id)
+        {
             return Err(Errno::EEXIST.into());
         }
-        let family = spec.id.address.is_ipv4() == matches!(service.spec.id.family(), crate::model::AddressFamily::V4);
+        let family = spec.id.address.is_ipv4()
+            == matches!(service.spec.id.family(), crate::model::AddressFamily::V4);
         let fits = family || matches!(spec.method, Method::Tunnel(_));
         if !fits || !is_local_or_unicast(spec.id.address) {
             return Err(Errno::EINVAL.into());
@@ -229,13 +234,16 @@ impl Ipvs for MemoryIpvs {
         let or = |given: u16, default| if given == 0 { default } else { given };
         let daemon = SyncDaemon {
             max_length: or(daemon.max_length, 1472),
-            group: daemon.group.or(Some(IpAddr::V4(Ipv4Addr::new(224, 0, 0, 81)))),
+            group: daemon
+                .group
+                .or(Some(IpAddr::V4(Ipv4Addr::new(224, 0, 0, 81)))),
             port: or(daemon.port, 8848),
             ttl: daemon.ttl.max(1),
             ..daemon.clone()
         };
         self.daemons.push(daemon);
-        self.daemons.sort_by_key(|daemon| daemon.role == SyncRole::Backup);
+        self.daemons
+            .sort_by_key(|daemon| daemon.role == SyncRole::Backup);
         Ok(())
     }
 

@@ -49,7 +49,8 @@ impl Names for System {
         let _alone = SERVICES.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: both arguments are strings that end with a zero and outlive the call. The answer is null or points to
         // memory of the C library that stays as it is until the next call, which the lock keeps away.
-        let port = unsafe { libc::getservbyname(service.as_ptr(), protocol.as_ptr()).as_ref()? }.s_port;
+        let port =
+            unsafe { libc::getservbyname(service.as_ptr(), protocol.as_ptr()).as_ref()? }.s_port;
         u16::try_from(port).ok().map(u16::from_be)
     }
 
@@ -98,9 +99,10 @@ impl Table {
             }
         }
         for mut words in services.lines().map(str::split_whitespace) {
-            let (Some(name), Some((port, protocol))) =
-                (words.next(), words.next().and_then(|word| word.split_once('/')))
-            else {
+            let (Some(name), Some((port, protocol))) = (
+                words.next(),
+                words.next().and_then(|word| word.split_once('/')),
+            ) else {
                 continue;
             };
             let Ok(port) = port.parse() else { continue };

@@ -117,7 +117,15 @@ const fn row(
 
 /// A command without a value.
 const fn command(option: Opt, long: &'static str, short: char, text: &'static str) -> Row {
-    row(Part::Commands, option, long, Some(short), Value::None, "", text)
+    row(
+        Part::Commands,
+        option,
+        long,
+        Some(short),
+        Value::None,
+        "",
+        text,
+    )
 }
 
 /// `-t`, `-u`, `-f` and their like.
@@ -128,7 +136,15 @@ const fn service(
     placeholder: &'static str,
     text: &'static str,
 ) -> Row {
-    row(Part::VirtualService, option, long, short, Value::Needed, placeholder, text)
+    row(
+        Part::VirtualService,
+        option,
+        long,
+        short,
+        Value::Needed,
+        placeholder,
+        text,
+    )
 }
 
 /// An option that is there or not.
@@ -144,7 +160,15 @@ const fn valued(
     placeholder: &'static str,
     text: &'static str,
 ) -> Row {
-    row(Part::Options, option, long, short, Value::Needed, placeholder, text)
+    row(
+        Part::Options,
+        option,
+        long,
+        short,
+        Value::Needed,
+        placeholder,
+        text,
+    )
 }
 
 /// An option of the sync daemon.
@@ -154,22 +178,60 @@ const fn daemon(
     placeholder: &'static str,
     text: &'static str,
 ) -> Row {
-    row(Part::DaemonOptions, option, long, None, Value::Needed, placeholder, text)
+    row(
+        Part::DaemonOptions,
+        option,
+        long,
+        None,
+        Value::Needed,
+        placeholder,
+        text,
+    )
 }
 
 const ADDRESS: &str = "service-address is host[:port]";
 
 /// All options.
 pub(super) const OPTIONS: &[Row] = &[
-    command(Opt::AddService, "add-service", 'A', "add virtual service with options"),
-    command(Opt::EditService, "edit-service", 'E', "edit virtual service with options"),
-    command(Opt::DeleteService, "delete-service", 'D', "delete virtual service"),
+    command(
+        Opt::AddService,
+        "add-service",
+        'A',
+        "add virtual service with options",
+    ),
+    command(
+        Opt::EditService,
+        "edit-service",
+        'E',
+        "edit virtual service with options",
+    ),
+    command(
+        Opt::DeleteService,
+        "delete-service",
+        'D',
+        "delete virtual service",
+    ),
     command(Opt::Clear, "clear", 'C', "clear the whole table"),
     command(Opt::Restore, "restore", 'R', "restore rules from stdin"),
     command(Opt::Save, "save", 'S', "save rules to stdout"),
-    command(Opt::AddServer, "add-server", 'a', "add real server with options"),
-    command(Opt::EditServer, "edit-server", 'e', "edit real server with options"),
-    command(Opt::DeleteServer, "delete-server", 'd', "delete real server"),
+    command(
+        Opt::AddServer,
+        "add-server",
+        'a',
+        "add real server with options",
+    ),
+    command(
+        Opt::EditServer,
+        "edit-server",
+        'e',
+        "edit real server with options",
+    ),
+    command(
+        Opt::DeleteServer,
+        "delete-server",
+        'd',
+        "delete real server",
+    ),
     command(Opt::List, "list", 'L', "list the table"),
     Row {
         option: Opt::List,
@@ -180,7 +242,12 @@ pub(super) const OPTIONS: &[Row] = &[
         placeholder: "",
         text: "",
     },
-    command(Opt::Zero, "zero", 'Z', "zero counters in a service or all services"),
+    command(
+        Opt::Zero,
+        "zero",
+        'Z',
+        "zero counters in a service or all services",
+    ),
     row(
         Part::Commands,
         Opt::Set,
@@ -210,8 +277,20 @@ pub(super) const OPTIONS: &[Row] = &[
     ),
     command(Opt::Help, "help", 'h', "display this help message"),
     command(Opt::Version, "version", 'v', ""),
-    service(Opt::Tcp, "tcp-service", Some('t'), "service-address", ADDRESS),
-    service(Opt::Udp, "udp-service", Some('u'), "service-address", ADDRESS),
+    service(
+        Opt::Tcp,
+        "tcp-service",
+        Some('t'),
+        "service-address",
+        ADDRESS,
+    ),
+    service(
+        Opt::Udp,
+        "udp-service",
+        Some('u'),
+        "service-address",
+        ADDRESS,
+    ),
     service(Opt::Sctp, "sctp-service", None, "service-address", ADDRESS),
     service(
         Opt::Fwmark,
@@ -244,7 +323,13 @@ pub(super) const OPTIONS: &[Row] = &[
         "[timeout]",
         "persistent service",
     ),
-    valued(Opt::Netmask, "netmask", Some('M'), "netmask", "persistent granularity mask"),
+    valued(
+        Opt::Netmask,
+        "netmask",
+        Some('M'),
+        "netmask",
+        "persistent granularity mask",
+    ),
     valued(
         Opt::RealServer,
         "real-server",
@@ -252,9 +337,24 @@ pub(super) const OPTIONS: &[Row] = &[
         "server-address",
         "server-address is host (and port)",
     ),
-    switch(Opt::Gatewaying, "gatewaying", Some('g'), "gatewaying (direct routing) (default)"),
-    switch(Opt::Ipip, "ipip", Some('i'), "ipip encapsulation (tunneling)"),
-    switch(Opt::Masquerading, "masquerading", Some('m'), "masquerading (NAT)"),
+    switch(
+        Opt::Gatewaying,
+        "gatewaying",
+        Some('g'),
+        "gatewaying (direct routing) (default)",
+    ),
+    switch(
+        Opt::Ipip,
+        "ipip",
+        Some('i'),
+        "ipip encapsulation (tunneling)",
+    ),
+    switch(
+        Opt::Masquerading,
+        "masquerading",
+        Some('m'),
+        "masquerading (NAT)",
+    ),
     valued(
         Opt::TunnelType,
         "tun-type",
@@ -262,21 +362,38 @@ pub(super) const OPTIONS: &[Row] = &[
         "type",
         "one of ipip|gue|gre,\nthe default tunnel type is ipip.",
     ),
-    valued(Opt::TunnelPort, "tun-port", None, "port", "tunnel destination port"),
+    valued(
+        Opt::TunnelPort,
+        "tun-port",
+        None,
+        "port",
+        "tunnel destination port",
+    ),
     switch(
         Opt::TunnelNoChecksum,
         "tun-nocsum",
         None,
         "tunnel encapsulation without checksum",
     ),
-    switch(Opt::TunnelChecksum, "tun-csum", None, "tunnel encapsulation with checksum"),
+    switch(
+        Opt::TunnelChecksum,
+        "tun-csum",
+        None,
+        "tunnel encapsulation with checksum",
+    ),
     switch(
         Opt::TunnelRemoteChecksum,
         "tun-remcsum",
         None,
         "tunnel encapsulation with remote checksum",
     ),
-    valued(Opt::Weight, "weight", Some('w'), "weight", "capacity of real server"),
+    valued(
+        Opt::Weight,
+        "weight",
+        Some('w'),
+        "weight",
+        "capacity of real server",
+    ),
     valued(
         Opt::UpperThreshold,
         "u-threshold",
@@ -291,20 +408,70 @@ pub(super) const OPTIONS: &[Row] = &[
         "lthreshold",
         "lower threshold of connections",
     ),
-    switch(Opt::Connection, "connection", Some('c'), "output of current IPVS connections"),
-    switch(Opt::Timeout, "timeout", None, "output of timeout (tcp tcpfin udp)"),
+    switch(
+        Opt::Connection,
+        "connection",
+        Some('c'),
+        "output of current IPVS connections",
+    ),
+    switch(
+        Opt::Timeout,
+        "timeout",
+        None,
+        "output of timeout (tcp tcpfin udp)",
+    ),
     switch(Opt::Daemon, "daemon", None, "output of daemon information"),
-    switch(Opt::Stats, "stats", None, "output of statistics information"),
+    switch(
+        Opt::Stats,
+        "stats",
+        None,
+        "output of statistics information",
+    ),
     switch(Opt::Rate, "rate", None, "output of rate information"),
     // -X has no place in the help's line.
-    switch(Opt::Exact, "exact", Some('X'), "expand numbers (display exact values)"),
-    switch(Opt::Thresholds, "thresholds", None, "output of thresholds information"),
-    switch(Opt::PersistentConn, "persistent-conn", None, "output of persistent connection info"),
-    switch(Opt::TunnelInfo, "tun-info", None, "output of tunnel information"),
-    switch(Opt::NoSort, "nosort", None, "disable sorting output of service/server entries"),
-    switch(Opt::Sort, "sort", None, "does nothing, for backwards compatibility"),
+    switch(
+        Opt::Exact,
+        "exact",
+        Some('X'),
+        "expand numbers (display exact values)",
+    ),
+    switch(
+        Opt::Thresholds,
+        "thresholds",
+        None,
+        "output of thresholds information",
+    ),
+    switch(
+        Opt::PersistentConn,
+        "persistent-conn",
+        None,
+        "output of persistent connection info",
+    ),
+    switch(
+        Opt::TunnelInfo,
+        "tun-info",
+        None,
+        "output of tunnel information",
+    ),
+    switch(
+        Opt::NoSort,
+        "nosort",
+        None,
+        "disable sorting output of service/server entries",
+    ),
+    switch(
+        Opt::Sort,
+        "sort",
+        None,
+        "does nothing, for backwards compatibility",
+    ),
     switch(Opt::OnePacket, "ops", Some('o'), "one-packet scheduling"),
-    switch(Opt::Numeric, "numeric", Some('n'), "numeric output of addresses and ports"),
+    switch(
+        Opt::Numeric,
+        "numeric",
+        Some('n'),
+        "numeric output of addresses and ports",
+    ),
     valued(
         Opt::SchedulerFlags,
         "sched-flags",
@@ -312,8 +479,18 @@ pub(super) const OPTIONS: &[Row] = &[
         "flags",
         "scheduler flags (comma-separated)",
     ),
-    daemon(Opt::SyncId, "syncid", "sid", "syncid for connection sync (default=255)"),
-    daemon(Opt::SyncMaxLength, "sync-maxlen", "length", "Max sync message length (default=1472)"),
+    daemon(
+        Opt::SyncId,
+        "syncid",
+        "sid",
+        "syncid for connection sync (default=255)",
+    ),
+    daemon(
+        Opt::SyncMaxLength,
+        "sync-maxlen",
+        "length",
+        "Max sync message length (default=1472)",
+    ),
     daemon(
         Opt::MulticastInterface,
         "mcast-interface",
@@ -326,6 +503,16 @@ pub(super) const OPTIONS: &[Row] = &[
         "address",
         "IPv4/IPv6 group (default=224.0.0.81)",
     ),
-    daemon(Opt::MulticastPort, "mcast-port", "port", "UDP port (default=8848)"),
-    daemon(Opt::MulticastTtl, "mcast-ttl", "ttl", "Multicast TTL (default=1)"),
+    daemon(
+        Opt::MulticastPort,
+        "mcast-port",
+        "port",
+        "UDP port (default=8848)",
+    ),
+    daemon(
+        Opt::MulticastTtl,
+        "mcast-ttl",
+        "ttl",
+        "Multicast TTL (default=1)",
+    ),
 ];

@@ -16,8 +16,9 @@ use super::values::{
     tunnel_kind,
 };
 use super::view::{
-    DEFAULT_SCHEDULER, DestinationId, DestinationSpec, Method, Netmask, Persistence, SchedulerFlags, ServiceId,
-    ServiceSpec, SyncDaemon, SyncRole, Timeouts, Tunnel, TunnelChecksum, TunnelKind,
+    DEFAULT_SCHEDULER, DestinationId, DestinationSpec, Method, Netmask, Persistence,
+    SchedulerFlags, ServiceId, ServiceSpec, SyncDaemon, SyncRole, Timeouts, Tunnel, TunnelChecksum,
+    TunnelKind,
 };
 use crate::model::{AddressFamily, Protocol};
 
@@ -48,9 +49,9 @@ pub(super) fn parse(
             sync_role(value)
                 .ok_or_else(|| Failure::fatal("illegal start-daemon parameter specified"))?,
         ),
-        (Opt::StopDaemon, value) => Some(
-            sync_role(value).ok_or_else(|| Failure::fatal("illegal start_daemon specified"))?,
-        ),
+        (Opt::StopDaemon, value) => {
+            Some(sync_role(value).ok_or_else(|| Failure::fatal("illegal start_daemon specified"))?)
+        }
         (option, _) if is_command(option) => None,
         _ => return Err(Failure::no_command(program)),
     };
@@ -241,9 +242,8 @@ impl<'a> Entry<'a> {
     }
 
     fn service(&mut self, value: &str, protocol: Protocol) -> Result<(), Failure> {
-        let endpoint = endpoint(value, Some(protocol), self.names).ok_or_else(|| {
-            Failure::fatal("illegal virtual server address[:port] specified")
-        })?;
+        let endpoint = endpoint(value, Some(protocol), self.names)
+            .ok_or_else(|| Failure::fatal("illegal virtual server address[:port] specified"))?;
         self.target = Target::Known(ServiceId::Address {
             protocol,
             address: endpoint.address,
@@ -363,7 +363,9 @@ impl<'a> Entry<'a> {
     fn service_spec(self, id: ServiceId, flags: SchedulerFlags) -> Result<ServiceSpec, Failure> {
         if let ServiceId::Address { protocol, port, .. } = id {
             if port == 0 && self.persistence.is_none() {
-                return Err(Failure::fatal("Zero port specified for non-persistent service"));
+                return Err(Failure::fatal(
+                    "Zero port specified for non-persistent service",
+                ));
             }
             if self.one_packet && protocol != Protocol::Udp {
                 return Err(Failure::fatal(
@@ -416,7 +418,9 @@ impl<'a> Entry<'a> {
                 checksum: self.tunnel.checksum,
             })
         } else if has_tunnel_options(self.given) {
-            return Err(Failure::fatal("Tunnel options conflict with forward method"));
+            return Err(Failure::fatal(
+                "Tunnel options conflict with forward method",
+            ));
         } else {
             self.method
         };
@@ -483,11 +487,6 @@ const fn subject(option: Opt) -> Option<Subject> {
 }
 
 /// A number in a range, or `illegal … specified`.
-fn ranged<T: TryFrom<i64>>(
-    value: &str,
-    least: i64,
-    most: i64,
-    name: &str,
-) -> Result<T, Failure> {
+fn ranged<T: TryFrom<i64>>(value: &str, least: i64, most: i64, name: &str) -> Result<T, Failure> {
     number(value, least, most).ok_or_else(|| Failure::fatal(format!("illegal {name} specified")))
 }

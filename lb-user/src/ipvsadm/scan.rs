@@ -125,8 +125,7 @@ impl<'a> Scanner<'a> {
                 value: None,
             });
         }
-        let attached =
-            (!rest.is_empty()).then(|| rest.strip_prefix('=').unwrap_or(rest));
+        let attached = (!rest.is_empty()).then(|| rest.strip_prefix('=').unwrap_or(rest));
         self.value(row.option, row.value, attached)
     }
 
@@ -188,8 +187,14 @@ mod tests {
     fn forms_of_options() {
         for (line, found) in [
             ("-Lnc", "List Numeric Connection"),
-            ("-a -w5 -w=6 -w 7 -w==8", "AddServer Weight(5) Weight(6) Weight(7) Weight(=8)"),
-            ("--weight 5 --weight=6 --weight=", "Weight(5) Weight(6) Weight()"),
+            (
+                "-a -w5 -w=6 -w 7 -w==8",
+                "AddServer Weight(5) Weight(6) Weight(7) Weight(=8)",
+            ),
+            (
+                "--weight 5 --weight=6 --weight=",
+                "Weight(5) Weight(6) Weight()",
+            ),
             ("-t -s rr", "Tcp(-s) rr"),
             ("-p -s rr", "Persistent Scheduler(rr)"),
             ("-p 5 -p", "Persistent(5) Persistent"),
@@ -199,7 +204,10 @@ mod tests {
             ("-t -- -n", "Tcp(--) Numeric"),
             ("-n -nq", "Numeric Numeric -nq: unknown option"),
             ("-n=", " -n=: option does not take an argument"),
-            ("--numeric=", " --numeric=: option does not take an argument"),
+            (
+                "--numeric=",
+                " --numeric=: option does not take an argument",
+            ),
             ("--numer", " --numer: unknown option"),
             ("-=", " -=: unknown option"),
             ("--=", " --=: unknown option"),

@@ -32,11 +32,18 @@ pub(super) fn number<T: TryFrom<i64>>(text: &str, least: i64, most: i64) -> Opti
 pub(super) fn leading_number(text: &str) -> i32 {
     let number = text.trim_start_matches(|c: char| c.is_ascii_whitespace() || c == '\u{b}');
     let sign = usize::from(number.starts_with(['+', '-']));
-    let digits = number[sign..].bytes().take_while(u8::is_ascii_digit).count();
+    let digits = number[sign..]
+        .bytes()
+        .take_while(u8::is_ascii_digit)
+        .count();
     if digits == 0 {
         return 0;
     }
-    let limit = if number.starts_with('-') { i64::MIN } else { i64::MAX };
+    let limit = if number.starts_with('-') {
+        i64::MIN
+    } else {
+        i64::MAX
+    };
     let value: i64 = number[..sign + digits].parse().unwrap_or(limit);
     #[expect(clippy::cast_possible_truncation, reason = "as atoi does")]
     let value = value as i32;

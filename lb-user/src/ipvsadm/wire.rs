@@ -98,9 +98,7 @@ fn persistence(persistence: Persistence) -> Result<model::Persistence, IpvsError
         timeout: Duration::from_secs(u64::from(persistence.timeout)),
         netmask: match persistence.netmask {
             Netmask::V4(mask) => model::Netmask::V4(mask),
-            Netmask::V6(bits) => {
-                model::Netmask::V6(u8::try_from(bits).map_err(|_| Errno::EINVAL)?)
-            }
+            Netmask::V6(bits) => model::Netmask::V6(u8::try_from(bits).map_err(|_| Errno::EINVAL)?),
         },
     })
 }

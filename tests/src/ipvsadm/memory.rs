@@ -11,7 +11,9 @@ pub fn run(ipvs: &mut MemoryIpvs, names: &dyn Names, words: &[String], input: &[
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let (program, arguments) = words
         .split_first()
-        .map_or(("", words), |(program, arguments)| (program.as_str(), arguments));
+        .map_or(("", words), |(program, arguments)| {
+            (program.as_str(), arguments)
+        });
     let status = Front {
         program,
         names,

@@ -40,8 +40,14 @@ impl Real {
             .context("cannot make mounts private")?;
         // In a file system of this mount namespace: gone with it.
         let folder = "/mnt";
-        mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), None::<&str>)
-            .context("cannot mount a tmpfs")?;
+        mount(
+            Some("tmpfs"),
+            folder,
+            Some("tmpfs"),
+            MsFlags::empty(),
+            None::<&str>,
+        )
+        .context("cannot mount a tmpfs")?;
         for (name, text) in [
             ("hosts", HOSTS),
             ("services", SERVICES),
@@ -49,8 +55,14 @@ impl Real {
         ] {
             let (file, place) = (format!("{folder}/{name}"), format!("/etc/{name}"));
             std::fs::write(&file, text).with_context(|| format!("cannot write {file}"))?;
-            mount::<_, _, str, str>(Some(file.as_str()), place.as_str(), None, MsFlags::MS_BIND, None)
-                .with_context(|| format!("cannot mount over {place}"))?;
+            mount::<_, _, str, str>(
+                Some(file.as_str()),
+                place.as_str(),
+                None,
+                MsFlags::MS_BIND,
+                None,
+            )
+            .with_context(|| format!("cannot mount over {place}"))?;
         }
         for arguments in ["link set lo up", "address add 10.9.0.1/32 dev lo"] {
             finish(tool("ip").args(arguments.split(' ')))?;
@@ -77,7 +89,10 @@ impl Real {
         command
             .args(arguments)
             .env_clear()
-            .env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", folder.display()))
+            .env(
+                "PATH",
+                format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", folder.display()),
+            )
             .env("LC_ALL", "C")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

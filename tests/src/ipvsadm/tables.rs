@@ -39,7 +39,11 @@ pub(super) fn table(seed: u64) -> Table {
 fn service(random: &mut Rng, table: &mut Table) {
     let persistent = random.u8(0..3) == 0;
     let v6 = random.u8(0..4) == 0;
-    let address = if v6 { address_v6(random) } else { address_v4(random) };
+    let address = if v6 {
+        address_v6(random)
+    } else {
+        address_v4(random)
+    };
     // Only a persistent service can have port 0.
     let port = match random.u8(0..8) {
         0 if persistent => 0,
@@ -50,7 +54,14 @@ fn service(random: &mut Rng, table: &mut Table) {
         _ => random.u16(1..=u16::MAX),
     };
     let (name, kind) = match random.u8(0..8) {
-        0 => (format!("-f {}{}", random.u32(1..1 << 31), if v6 { " -6" } else { "" }), Kind::Mark),
+        0 => (
+            format!(
+                "-f {}{}",
+                random.u32(1..1 << 31),
+                if v6 { " -6" } else { "" }
+            ),
+            Kind::Mark,
+        ),
         1 | 2 => (format!("-u {address}:{port}"), Kind::Udp),
         3 => (format!("--sctp-service {address}:{port}"), Kind::Other),
         _ => (format!("-t {address}:{port}"), Kind::Other),
@@ -71,8 +82,14 @@ fn service(random: &mut Rng, table: &mut Table) {
             // Most of the time one that is there, which may have been forced to another port.
             let server = random.choice(&servers).cloned().unwrap_or_default();
             let command = ["-a", "-e", "-e", "-d"][random.usize(0..4)];
-            let method = if command == "-d" { String::new() } else { method(random) };
-            table.lines.push(format!("{command} {name} -r {server}{method}"));
+            let method = if command == "-d" {
+                String::new()
+            } else {
+                method(random)
+            };
+            table
+                .lines
+                .push(format!("{command} {name} -r {server}{method}"));
         }
     }
     match random.u8(0..12) {
@@ -184,7 +201,10 @@ fn method(random: &mut Rng) -> String {
         options.push(format!("-x {upper}"));
         if random.bool() {
             // Now and then above the other, which is refused.
-            options.push(format!("-y {}", random.u32(0..=upper.saturating_add(upper / 8))));
+            options.push(format!(
+                "-y {}",
+                random.u32(0..=upper.saturating_add(upper / 8))
+            ));
         }
     }
     random.shuffle(&mut options);

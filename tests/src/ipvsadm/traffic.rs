@@ -20,17 +20,19 @@ use super::parity::{differs, listed};
 use super::real::Real;
 use super::transcript::words;
 
-/// A service on loopback for each kind of entry: plain, persistent, of a mark, with an engine.
+/// A service on loopback for each kind of entry: plain, persistent, of a mark, with an engine. Nothing may expire while a
+/// slow guest sends.
 const TABLE: &str = "\
+--set 9000 9000 9000
 -A -t 10.9.0.1:80 -s rr
 -a -t 10.9.0.1:80 -r 127.0.0.1:8080 -m
--A -t 10.9.0.1:443 -s rr -p 50
+-A -t 10.9.0.1:443 -s rr -p 5000
 -a -t 10.9.0.1:443 -r 127.0.0.1:8080 -m
 -A -u 10.9.0.1:53 -s rr
 -a -u 10.9.0.1:53 -r 127.0.0.1:5353 -m
--A -f 7 -s rr -p 60
+-A -f 7 -s rr -p 6000
 -a -f 7 -r 127.0.0.1:8080 -m
--A -u 10.9.0.1:5060 -s rr --pe sip -p 40
+-A -u 10.9.0.1:5060 -s rr --pe sip -p 4000
 -a -u 10.9.0.1:5060 -r 127.0.0.1:5353 -m
 ";
 
@@ -91,7 +93,10 @@ pub(super) fn run(real: &Real, names: &dyn Names) -> Result<bool> {
         same &= compare(real, names)?;
     }
     let verdict = if same { "agree" } else { "DIFFER" };
-    println!("traffic: {} listings {verdict}", LISTINGS.len() * BULK.len());
+    println!(
+        "traffic: {} listings {verdict}",
+        LISTINGS.len() * BULK.len()
+    );
     Ok(same)
 }
 
@@ -234,8 +239,16 @@ fn fill(ipvs: &mut MemoryIpvs, numbers: &Numbers) -> Result<()> {
 
 fn of(row: Option<&Vec<u64>>) -> Result<Stats> {
     // A mark is a number, too.
-    let Some([.., connections, in_packets, out_packets, in_bytes, out_bytes]) =
-        row.map(Vec::as_slice)
+    let Some(
+        [
+            ..,
+            connections,
+            in_packets,
+            out_packets,
+            in_bytes,
+            out_bytes,
+        ],
+    ) = row.map(Vec::as_slice)
     else {
         bail!("no counters");
     };
@@ -252,7 +265,19 @@ fn of(row: Option<&Vec<u64>>) -> Result<Stats> {
 /// A line of /proc/net/ip_vs_conn: addresses and ports in hexadecimal.
 fn connection(line: &str) -> Result<Connection> {
     let words: Vec<&str> = line.split_whitespace().collect();
-    let [protocol, c, c_port, v, v_port, d, d_port, state, expires, engine @ ..] = &words[..] else {
+    let [
+        protocol,
+        c,
+        c_port,
+        v,
+        v_port,
+        d,
+        d_port,
+        state,
+        expires,
+        engine @ ..,
+    ] = &words[..]
+    else {
         bail!("not a connection: {line}");
     };
     let end = |address: &str, port: &str| -> Result<DestinationId> {

@@ -86,7 +86,11 @@ impl Columns {
         let line = match self.kind {
             Kind::Stats => format!("{name:<33}{}", self.large(counts(&service.stats))),
             Kind::Rate => format!("{name:<33}{}", self.large(rates(&service.stats))),
-            _ => format!("{name} {}{}", service.spec.scheduler, attributes(&service.spec)),
+            _ => format!(
+                "{name} {}{}",
+                service.spec.scheduler,
+                attributes(&service.spec)
+            ),
         };
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{line}");

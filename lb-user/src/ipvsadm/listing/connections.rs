@@ -105,7 +105,12 @@ UDP 00:38  NONE        10.9.0.1:0         10.9.0.1:5060      127.0.0.1:5353   si
         );
         called.engine = Some(("sip".to_owned(), "abc@def".to_owned()));
         let listed = [
-            of(None, ["10.9.0.1:0", "0.0.0.7:0", "127.0.0.1:0"], "ASSURED", 58),
+            of(
+                None,
+                ["10.9.0.1:0", "0.0.0.7:0", "127.0.0.1:0"],
+                "ASSURED",
+                58,
+            ),
             of(
                 Some(Protocol::Tcp),
                 ["10.9.0.1:52752", "10.9.0.1:443", "127.0.0.1:8080"],
@@ -125,6 +130,8 @@ UDP 00:38  NONE        10.9.0.1:0         10.9.0.1:5060      127.0.0.1:5353   si
         let mut long = listed[1].clone();
         long.expires = 2_678_400;
         let text = connections(&[long], Format::default(), &names);
-        assert!(text.ends_with("TCP 44640:00 ESTABLISHED 10.9.0.1:52752     10.9.0.1:443       127.0.0.1:8080\n"));
+        assert!(text.ends_with(
+            "TCP 44640:00 ESTABLISHED 10.9.0.1:52752     10.9.0.1:443       127.0.0.1:8080\n"
+        ));
     }
 }

@@ -32,7 +32,13 @@ fn by_service(a: &ServiceId, b: &ServiceId) -> Ordering {
             protocol,
             address,
             port,
-        } => (0, AddressFamily::of(address), number(Some(protocol)), words(address), port),
+        } => (
+            0,
+            AddressFamily::of(address),
+            number(Some(protocol)),
+            words(address),
+            port,
+        ),
         ServiceId::Fwmark { mark, family } => (mark, family, number(None), [0; 4], 0),
     };
     let (a, b) = (key(a), key(b));
@@ -56,9 +62,9 @@ fn by_destination(a: &Destination, b: &Destination) -> Ordering {
 }
 
 fn by_words(a: [u32; 4], b: [u32; 4]) -> Ordering {
-    a.into_iter()
-        .zip(b)
-        .fold(Ordering::Equal, |order, (a, b)| order.then(difference(a, b)))
+    a.into_iter().zip(b).fold(Ordering::Equal, |order, (a, b)| {
+        order.then(difference(a, b))
+    })
 }
 
 /// The sign of the difference as a 32-bit number.
@@ -97,7 +103,11 @@ fn merge_sort<T: Clone>(items: &mut [T], order: &dyn Fn(&T, &T) -> Ordering) {
     let mut merged = Vec::with_capacity(lower.len() + upper.len());
     let (mut a, mut b) = (lower.iter().peekable(), upper.iter().peekable());
     while let (Some(first), Some(second)) = (a.peek(), b.peek()) {
-        let from = if order(first, second).is_gt() { &mut b } else { &mut a };
+        let from = if order(first, second).is_gt() {
+            &mut b
+        } else {
+            &mut a
+        };
         merged.extend(from.next().cloned());
     }
     merged.extend(a.cloned());
