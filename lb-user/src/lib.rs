@@ -2,7 +2,8 @@
 //!
 //! A change walks through the modules in this order: [`cli`] or [`config`] turn words into [`model`] types, [`api`]
 //! carries them to the daemon, [`daemon`] asks [`control`] which operations lead from what is there to what is wanted,
-//! and [`datapath`] carries those out. [`net`] watches the network namespace that a scope lives in.
+//! and [`datapath`] carries those out. [`ipvsadm`] is another command line, over
+//! the same API. [`net`] watches the network namespace that a scope lives in.
 
 pub mod api;
 pub mod cli;
@@ -10,5 +11,6 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod datapath;
+pub mod ipvsadm;
 pub mod model;
 pub mod net;

@@ -71,6 +71,34 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         object: Option<PathBuf>,
     },
+    /// Give bpvs's ipvsadm and the real one the same tables, made at random, and compare all that they say.
+    ///
+    /// Needs a kernel with IPVS, as a guest has. Runs in namespaces of its own.
+    IpvsadmParity {
+        /// How many tables.
+        #[arg(long, default_value_t = 200)]
+        tables: u64,
+        /// The first one's seed; the others' follow it.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// The real program.
+        #[arg(long, value_name = "PATH", default_value = "/usr/sbin/ipvsadm")]
+        ipvsadm: PathBuf,
+    },
+    /// Run the commands of transcripts with the real ipvsadm, and write down what comes of them.
+    ///
+    /// As IpvsadmParity, in a guest.
+    IpvsadmRecord {
+        /// Transcripts; what is in them besides the commands does not count.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Where the recordings go.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// The real program.
+        #[arg(long, value_name = "PATH", default_value = "/usr/sbin/ipvsadm")]
+        ipvsadm: PathBuf,
+    },
     /// Take away what runs that have ended have left standing.
     Clean,
     /// Be a small real server, until SIGTERM.
@@ -153,6 +181,20 @@ fn run(command: Command) -> Result<ExitCode> {
             prepare()?;
             up(topology, servers)?;
         }
+        Command::IpvsadmParity {
+            tables,
+            seed,
+            ipvsadm,
+        } => {
+            if !crate::ipvsadm::parity::run(&ipvsadm, tables, seed)? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        Command::IpvsadmRecord {
+            files,
+            out,
+            ipvsadm,
+        } => crate::ipvsadm::record::record(&ipvsadm, &files, &out)?,
         Command::BpfStats { json, object } => crate::bpf::stats::run(json, object.as_deref())?,
         Command::Clean => clean()?,
         Command::Serve(options) => serve::serve(&options)?,

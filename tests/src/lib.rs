@@ -21,6 +21,7 @@ pub mod features;
 pub mod host;
 pub mod http;
 pub mod icmp;
+pub mod ipvsadm;
 pub mod lab;
 pub mod load;
 pub mod netns;

@@ -52,6 +52,12 @@ const DIFFERENTIAL: &str = "guest 6.1: differential";
 /// How long it may take.
 const DIFFERENTIAL_TIME: Duration = Duration::from_secs(45 * 60);
 
+/// ipvsadm held against the real one, on that kernel too.
+const IPVSADM: &str = "guest 6.1: ipvsadm";
+
+/// How long it may take.
+const IPVSADM_TIME: Duration = Duration::from_secs(20 * 60);
+
 /// How long it may take to load the programs once.
 const VERIFIER: Duration = Duration::from_secs(5 * 60);
 
@@ -73,6 +79,7 @@ pub(crate) fn run(stages: &mut Stages) {
     }
     let [oldest, ..] = &GUESTS;
     stages.run_after(oldest.prepare, DIFFERENTIAL, || oldest.differential());
+    stages.run_after(oldest.prepare, IPVSADM, || oldest.ipvsadm());
 }
 
 /// Notes that none of them runs, and why.
@@ -82,6 +89,7 @@ pub(crate) fn leave_out(stages: &mut Stages, reason: &str) {
         stages.leave_out(guest.suite, reason);
     }
     stages.leave_out(DIFFERENTIAL, reason);
+    stages.leave_out(IPVSADM, reason);
 }
 
 impl Guest {
@@ -134,6 +142,17 @@ impl Guest {
             .args(["-e", SLOW, "--"])
             .arg(release("lab"))
             .arg("differential")
+            .stdout(Stdio::piped());
+        watch(command)
+    }
+
+    /// The same tables for bpvs's ipvsadm and the real one.
+    fn ipvsadm(&self) -> Result<Outcome> {
+        let mut command = self.command();
+        command
+            .args(["-t", &IPVSADM_TIME.as_secs().to_string(), "--"])
+            .arg(release("lab"))
+            .arg("ipvsadm-parity")
             .stdout(Stdio::piped());
         watch(command)
     }

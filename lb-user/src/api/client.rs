@@ -28,8 +28,13 @@ pub enum ClientError {
     #[error("{} may not be opened: only root can", .0.display())]
     Permission(PathBuf),
     /// The daemon refused.
-    #[error(transparent)]
-    Refused(#[from] wire::Error),
+    #[error("{error}")]
+    Refused {
+        /// The HTTP status of its answer.
+        status: u16,
+        /// What it said.
+        error: wire::Error,
+    },
     /// The daemon is ending, and does nothing any more.
     #[error("{0}")]
     Ending(wire::Error),
@@ -52,7 +57,7 @@ impl ClientError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Refused(error) => error.hint.clone(),
+            Self::Refused { error, .. } => error.hint.clone(),
             Self::Permission(_) => Some("run it as root".into()),
             Self::Answer(_) => {
                 Some("client and daemon may be of different versions; see `bpvs status`".into())
@@ -176,13 +181,16 @@ impl Client {
         if status.is_success() {
             return Ok(body);
         }
-        Err(match serde_json::from_slice::<wire::Error>(&body) {
-            Ok(error) if status == StatusCode::SERVICE_UNAVAILABLE => ClientError::Ending(error),
-            Ok(error) => ClientError::Refused(error),
-            Err(_) => ClientError::Refused(wire::Error {
-                error: format!("the daemon answered {status}"),
-                hint: None,
-            }),
+        let error = serde_json::from_slice(&body).unwrap_or_else(|_| wire::Error {
+            error: format!("the daemon answered {status}"),
+            hint: None,
+        });
+        Err(match status {
+            StatusCode::SERVICE_UNAVAILABLE => ClientError::Ending(error),
+            status => ClientError::Refused {
+                status: status.as_u16(),
+                error,
+            },
         })
     }
 }

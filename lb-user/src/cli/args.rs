@@ -1,5 +1,6 @@
 //! The grammar of the command line. Help, completions and man pages come from here.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -118,6 +119,20 @@ Examples:
     ///
     /// Also what commands have changed of what a file had declared, and what does not work at present.
     Status(ReadArgs),
+    /// Be ipvsadm: the same commands, options and output
+    ///
+    /// The program is ipvsadm by itself where it is called by that name, as by a link. `bpvs ipvsadm -h` lists its
+    /// options. What IPVS has and bpvs has not is refused, with exit status 3.
+    #[command(disable_help_flag = true, disable_version_flag = true)]
+    Ipvsadm {
+        /// ipvsadm's own
+        #[arg(
+            value_name = "ARGUMENT",
+            trailing_var_arg = true,
+            allow_hyphen_values = true
+        )]
+        arguments: Vec<OsString>,
+    },
     /// Print completions for a shell
     #[command(hide = true)]
     Completions {

@@ -10,6 +10,7 @@ mod context;
 mod down;
 mod failure;
 mod generate;
+mod ipvsadm;
 mod list;
 mod mark;
 mod output;
@@ -33,6 +34,9 @@ use output::Output;
 /// Runs the program with the arguments of the process.
 #[must_use]
 pub fn main() -> ExitCode {
+    if let Some(code) = ipvsadm::by_name() {
+        return code;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -42,7 +46,7 @@ pub fn main() -> ExitCode {
         }
     };
     match dispatch(cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             error.print();
             error.exit_code()
@@ -50,26 +54,30 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn dispatch(cli: Cli) -> Result<(), CliError> {
+fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
     let context = Context {
         run_dir: cli.run_dir,
         netns: cli.netns,
     };
     let mut output = Output::stdout();
-    if let Command::Run(args) = cli.command {
-        return run::run(context, args);
+    match cli.command {
+        Command::Run(args) => return run::run(context, args).map(|()| ExitCode::SUCCESS),
+        Command::Ipvsadm { arguments } => return Ok(ipvsadm::ipvsadm(context, arguments)),
+        _ => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| CliError::failed(format!("cannot start: {error}")))?;
-    runtime.block_on(ask(&context, cli.command, &mut output))
+    runtime.block_on(ask(&context, cli.command, &mut output))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Everything but the daemon itself: asks the daemon, or needs none.
 async fn ask(context: &Context, command: Command, output: &mut Output) -> Result<(), CliError> {
     match command {
-        Command::Run(_) => Ok(()),
+        // They need no runtime, or bring their own.
+        Command::Run(_) | Command::Ipvsadm { .. } => Ok(()),
         Command::Down(args) => down::down(context, &args).await,
         Command::Check(args) => check::check(&args, output),
         Command::Apply(args) => apply::apply(context, &args, output).await,

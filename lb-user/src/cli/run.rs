@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
+use listenfd::ListenFd;
 use tracing_subscriber::EnvFilter;
 
 use super::args::RunArgs;
@@ -21,6 +22,12 @@ pub(super) fn run(context: Context, args: RunArgs) -> Result<(), CliError> {
         .with_writer(io::stderr)
         .init();
 
+    // It changes the environment, so it comes before any other thread.
+    let listener = ListenFd::from_env()
+        .take_unix_listener(0)
+        .map_err(|error| {
+            CliError::failed(format!("cannot use the socket that was passed: {error}"))
+        })?;
     let options = Options {
         run_dir: context.run_dir,
         config: args.config,
@@ -39,5 +46,5 @@ pub(super) fn run(context: Context, args: RunArgs) -> Result<(), CliError> {
         .enable_all()
         .build()
         .map_err(|error| CliError::failed(format!("cannot start: {error}")))?;
-    Ok(runtime.block_on(daemon::run(options))?)
+    Ok(runtime.block_on(daemon::run(options, listener))?)
 }

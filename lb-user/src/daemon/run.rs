@@ -142,11 +142,15 @@ impl RunDir {
     }
 }
 
-/// Runs the daemon until it is told to end: by a signal, which leaves the datapath standing, or by `bpvs down`.
+/// Runs the daemon until it is told to end: by a signal, which leaves the datapath standing, or by `bpvs down`. It serves
+/// at the socket in the run directory, or at the one that the service manager listens at for it.
 ///
 /// # Errors
 /// It could not begin to serve.
-pub async fn run(options: Options) -> Result<(), RunError> {
+pub async fn run(
+    options: Options,
+    listener: Option<std::os::unix::net::UnixListener>,
+) -> Result<(), RunError> {
     let run_dir = RunDir::take(&options.run_dir)?;
     let config = options
         .config
@@ -195,7 +199,14 @@ pub async fn run(options: Options) -> Result<(), RunError> {
         apply(&handle, config).await?;
     }
 
-    let listener = run_dir.listen()?;
+    // A socket that the service manager listens at stays when the daemon ends: the next caller starts it again.
+    let (listener, own) = match listener {
+        Some(listener) => (
+            adopt(listener).map_err(system("use the socket that was passed"))?,
+            false,
+        ),
+        None => (run_dir.listen()?, true),
+    };
     tokio::spawn(server::serve(listener, handle));
     tokio::spawn(ticks(sender.clone()));
     // Whoever waits for the word may be gone.
@@ -211,14 +222,21 @@ pub async fn run(options: Options) -> Result<(), RunError> {
         _ = terminate.recv() => stop(&sender, &mut ended).await,
         _ = interrupt.recv() => stop(&sender, &mut ended).await,
     };
-    // The next daemon replaces it in any case.
-    let _ = fs::remove_file(options.run_dir.join(SOCKET));
+    if own {
+        // The next daemon replaces it in any case.
+        let _ = fs::remove_file(options.run_dir.join(SOCKET));
+    }
     // The answer to `bpvs down` may still be on its way to the client.
     tokio::time::sleep(Duration::from_millis(50)).await;
     match outcome {
         Ok(Ok(())) => Ok(()),
         _ => Err(RunError::Engine),
     }
+}
+
+fn adopt(listener: std::os::unix::net::UnixListener) -> io::Result<UnixListener> {
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
 }
 
 type Ended = tokio::task::JoinHandle<std::thread::Result<()>>;
