@@ -74,11 +74,10 @@ fn new_key(id: &ServiceId) -> Result<ServiceKey, IpvsError> {
 
 /// A service that is to be, as bpvs's own.
 fn model_service(spec: &ServiceSpec) -> Result<model::Service, IpvsError> {
-    let scheduler = match spec.scheduler.parse::<Scheduler>() {
-        Ok(scheduler) => scheduler,
-        Err(error @ ModelError::SchedulerNotYet(_)) => return Err(refused(&error)),
-        Err(_) => return Err(Errno::ENOENT.into()),
-    };
+    let scheduler = spec
+        .scheduler
+        .parse::<Scheduler>()
+        .map_err(|_| Errno::ENOENT)?;
     match spec.engine.as_str() {
         "" => {}
         "sip" => return Err(not_there("the persistence engine sip")),
