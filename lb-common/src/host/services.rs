@@ -5,8 +5,8 @@ use std::vec::Vec;
 use super::Memory;
 use crate::abi::{
     ANSWER, AVAILABLE, Address, Be16, Be32, Buckets, Cursor, KIND_FWMARK, METHOD_MASQUERADE,
-    SCHEDULER_RR, SCHEDULER_WRR, SCOPE_FWMARKS, SCOPE_PORT_ZERO, SOURCE_NAT, Server, ServerStats,
-    Service, ServiceKey, Shared, Tick,
+    PERSISTENT, SCHEDULER_RR, SCHEDULER_WRR, SCOPE_FWMARKS, SCOPE_PORT_ZERO, SOURCE_NAT, Server,
+    ServerStats, Service, ServiceKey, Shared, Tick,
 };
 use crate::schedule::table::{self, Entry};
 use crate::tables::Tables as _;
@@ -243,6 +243,32 @@ impl<A: Address> Memory<A> {
         }
         let service = server.service.load();
         self.list_changed(service);
+    }
+
+    /// Has another forwarding method (`METHOD_…`) for new connections.
+    pub fn set_method(&mut self, server: u32, method: u8) {
+        self.servers[server as usize].method.store(method);
+    }
+
+    /// Changes the thresholds: the upper one, and the lower one.
+    pub fn set_thresholds(&mut self, server: u32, upper: u32, lower: u32) {
+        let server = &self.servers[server as usize];
+        server.upper_threshold.store(upper);
+        server.lower_threshold.store(lower);
+    }
+
+    /// Makes a service persistent: for so many seconds, by these bits of a client's address.
+    pub fn set_persistent(&mut self, service: u32, seconds: u32, netmask: A) {
+        let service = &self.services[service as usize];
+        service.persistence.store(Tick::from_secs(seconds).0);
+        service.persistence_seconds.store(seconds);
+        service.netmask.store(netmask.words());
+        service.flags.store(service.flags.load() | PERSISTENT);
+    }
+
+    /// Has one of so many new connections dropped; 0 for none.
+    pub fn set_drop_rate(&mut self, rate: u32) {
+        self.scope.drop_rate = rate;
     }
 
     /// Takes a real server out of its service's list. A cursor that stands on it steps back to the one

@@ -150,6 +150,7 @@ fn outbound(packet: &Packet, from: SocketAddrV4, to: SocketAddrV4, id: u16) -> I
             seq: u32::from(id) << 12,
             ack: 77,
             flags,
+            window: u16::MAX,
             options: Vec::new(),
             data,
             sum,

@@ -97,6 +97,16 @@ pub enum Change {
     State(Flow, State),
     /// No more than this many ICMP errors from now on.
     ErrorBudget(u32),
+    /// Another forwarding method (`METHOD_…`).
+    Method(usize, u8),
+    /// Thresholds: the upper one, and the lower one.
+    Thresholds(usize, u32, u32),
+    /// The service with this number becomes persistent: seconds, netmask.
+    Persistent(usize, u32, [u8; 4]),
+    /// Flags of the scope (`SCOPE_…`) are set.
+    Settings(u32),
+    /// One of so many new connections is dropped.
+    DropRate(u32),
 }
 
 /// A connection, named as its client's packets are.
@@ -143,6 +153,8 @@ pub enum Check {
     Stats(usize, ServerStats),
     /// Entries in the connection table: two for each connection.
     Entries(usize),
+    /// Persistence templates that name a real server.
+    Templates(usize, u32),
 }
 
 impl From<&Frame> for Input {

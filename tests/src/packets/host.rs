@@ -136,6 +136,7 @@ impl Runner for Host {
                 stats,
                 active: server.active.load(),
                 total: server.total.load(),
+                templates: server.templates.load(),
             })
         };
         self.servers.iter().map(counts).collect()
@@ -201,6 +202,15 @@ pub fn apply(
             }
         }
         Change::RemoveService(number) => memory.remove_service(service(*number)?),
+        Change::Method(number, method) => memory.set_method(server(*number)?, *method),
+        Change::Thresholds(number, upper, lower) => {
+            memory.set_thresholds(server(*number)?, *upper, *lower);
+        }
+        Change::Persistent(number, seconds, netmask) => {
+            memory.set_persistent(service(*number)?, *seconds, V4::new(*netmask));
+        }
+        Change::Settings(flags) => memory.set_flag(*flags, true),
+        Change::DropRate(rate) => memory.set_drop_rate(*rate),
         Change::State(..) | Change::ErrorBudget(_) => {
             return Err("not a change of services".to_owned());
         }

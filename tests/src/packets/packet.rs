@@ -88,6 +88,8 @@ pub struct Tcp {
     pub ack: u32,
     /// All eight flag bits.
     pub flags: u8,
+    /// Window.
+    pub window: u16,
     /// Options: a multiple of 4 bytes, at most 40.
     pub options: Vec<u8>,
     /// Payload.
@@ -182,7 +184,8 @@ impl Body {
                 bytes.extend(tcp.ack.to_be_bytes());
                 bytes.push(((20 + tcp.options.len()) as u8 / 4) << 4);
                 bytes.push(tcp.flags);
-                bytes.extend([0xff, 0xff, 0, 0, 0, 0]);
+                bytes.extend(tcp.window.to_be_bytes());
+                bytes.extend([0; 4]);
                 bytes.extend(&tcp.options);
                 bytes.extend(&tcp.data);
                 let sum = field(tcp.sum, pseudo(bytes.len()), &bytes);
@@ -356,6 +359,7 @@ pub fn tcp(sport: u16, dport: u16, flags: u8) -> Body {
         seq: 0x0102_0304,
         ack: 0x0506_0708,
         flags,
+        window: u16::MAX,
         options: Vec::new(),
         data,
         sum: Sum::Right,

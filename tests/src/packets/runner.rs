@@ -38,6 +38,8 @@ pub struct Counts {
     pub active: u32,
     /// All connections.
     pub total: u32,
+    /// Persistence templates that name it.
+    pub templates: u32,
 }
 
 /// One way to run the pipeline over a case's tables.
@@ -345,6 +347,13 @@ fn look<R: Runner>(runner: &R, check: &Check) -> Result<(), String> {
                 return Ok(());
             }
             format!("{:?}", counts.stats)
+        }
+        Check::Templates(server, templates) => {
+            let counts = runner.counts()?.get(*server).copied().unwrap_or_default();
+            if counts.templates == *templates {
+                return Ok(());
+            }
+            format!("{} templates", counts.templates)
         }
         Check::Entries(entries) => {
             let found = runner.entries()?;

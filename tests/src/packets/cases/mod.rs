@@ -9,6 +9,8 @@ mod lengths;
 mod lifetime;
 mod link;
 mod masquerade;
+mod methods;
+mod persistence;
 mod refusals;
 mod room;
 mod schedule;
@@ -28,6 +30,8 @@ pub fn all() -> Vec<Case> {
         classify::cases,
         schedule::cases,
         choice::cases,
+        methods::cases,
+        persistence::cases,
         states::cases,
         lifetime::cases,
         fragments::cases,

@@ -10,8 +10,8 @@ use aya::{
 use lb_common::{
     abi::{
         AnswerKey, Be32, Buckets, ConnKey, FragmentKey, FragmentPorts, Interface, InterfaceKey,
-        LocalityKey, MarkKey, MarkValue, RouteKey, Scope, ServerStats, ServiceKey, Tick, Tuple, V4,
-        Word,
+        LocalityKey, MarkKey, MarkValue, RouteKey, Scope, ServerStats, ServiceKey, TemplateKey,
+        Tick, Tuple, V4, Word,
     },
     host::Memory,
     tables::Tables,
@@ -59,6 +59,7 @@ impl Entry {
 type Words<const N: usize> = [u32; N];
 const SERVICE: usize = size_of::<lb_common::abi::Service>() / 4;
 const SERVER: usize = size_of::<lb_common::abi::Server>() / 4;
+const TEMPLATE: usize = size_of::<lb_common::abi::Template<V4>>() / 4;
 const HOP: usize = size_of::<lb_common::abi::Hop>() / 4;
 /// Where the lease is in a hop, the counts are in a server, the cursor is in a service.
 const HOP_LEASE: usize = std::mem::offset_of!(lb_common::abi::Hop, lease) / 4;
@@ -156,6 +157,7 @@ impl<'o> View<'o> {
             stats: sum,
             active: server[ACTIVE],
             total: server[TOTAL],
+            templates: server[TEMPLATES],
         })
     }
 }
@@ -188,7 +190,7 @@ impl<'o> Maps<'o> {
         self.empty::<FragmentKey<V4>, FragmentPorts>("FRAGMENTS")?;
         self.empty::<LocalityKey<V4>, Words<LOCALITY>>("LOCALITIES")?;
         let mut tickets: Array<&mut MapData, u32> = typed!(self.0, map_mut, "TICKETS");
-        for ring in 0..2 {
+        for ring in 0..3 {
             tickets.set(ring, 0, 0).map_err(failed("clear TICKETS"))?;
         }
         let mut ring: Array<&mut MapData, Plain<ConnKey<V4>>> = typed!(self.0, map_mut, "RING");
@@ -196,6 +198,16 @@ impl<'o> Maps<'o> {
             ring.set(slot, Plain(ConnKey::default()), 0)
                 .map_err(failed("clear RING"))?;
         }
+        self.empty::<TemplateKey<V4>, u32>("TEMPLATE_KEYS")?;
+        let mut templates: Array<&mut MapData, Plain<Words<TEMPLATE>>> =
+            typed!(self.0, map_mut, "TEMPLATES");
+        for slot in 0..templates.len() {
+            templates
+                .set(slot, Plain([0; TEMPLATE]), 0)
+                .map_err(failed("clear TEMPLATES"))?;
+        }
+        let mut drawn: Array<&mut MapData, u32> = typed!(self.0, map_mut, "DRAWN");
+        drawn.set(SCOPE, 0, 0).map_err(failed("clear DRAWN"))?;
         let cpus = nr_cpus().map_err(|(_, error)| error.to_string())?;
         let mut stats: PerCpuArray<&mut MapData, Plain<ServerStats>> =
             typed!(self.0, map_mut, "SERVER_STATS");
@@ -392,6 +404,16 @@ impl<'o> Maps<'o> {
             known
                 .insert(key, Plain(locality), 0)
                 .map_err(failed("write LOCALITIES"))?;
+        }
+        let mut templates: Array<&mut MapData, Plain<Words<TEMPLATE>>> =
+            typed!(self.0, map_mut, "TEMPLATES");
+        for slot in 0..templates.len() {
+            let Plain(mut template) = templates.get(&slot, 0).map_err(failed("read TEMPLATES"))?;
+            // The deadline is the lower half of the word, which comes first.
+            template[0] = template[0].wrapping_sub(ticks);
+            templates
+                .set(slot, Plain(template), 0)
+                .map_err(failed("write TEMPLATES"))?;
         }
         let mut services: Array<&mut MapData, Plain<Words<SERVICE>>> =
             typed!(self.0, map_mut, "SERVICES");
