@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 use crate::host::Host;
 use crate::lab::Lab;
 use crate::process::Process;
+use crate::slow::patient;
 
 /// The ports on which a task listens; the same for every task unless a case says otherwise.
 #[derive(Debug, Clone)]
@@ -121,6 +122,7 @@ impl Task {
 
     /// Asks it to finish what it has begun (SIGTERM) and waits until it has; how long that took.
     pub fn drain(&mut self, at_most: Duration) -> Result<Duration> {
+        let at_most = patient(at_most);
         let start = Instant::now();
         self.process.signal(Signal::SIGTERM);
         while self.child.try_wait()?.is_none() {

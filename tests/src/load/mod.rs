@@ -123,10 +123,11 @@ impl Load {
         self
     }
 
-    /// Goes on until it is stopped, up to `time`.
+    /// Goes on until it is stopped, up to `time` on a usual machine: what the case does meanwhile
+    /// takes longer on a slow one.
     #[must_use]
     pub fn endless(self, time: Duration) -> Self {
-        self.count(u64::MAX).time(time)
+        self.count(u64::MAX).time(patient(time))
     }
 
     /// Starts the load on `host` and leaves it running.

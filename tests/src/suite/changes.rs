@@ -8,6 +8,7 @@ use super::setup::{ECHO, Setup, WEB, in_turn, same};
 use super::{Case, Context, case, long_case};
 use crate::client;
 use crate::load::{Kind, Load};
+use crate::slow::patient;
 use crate::topology::at;
 use crate::topology::director::{Options, SERVICE, server_address};
 
@@ -145,7 +146,7 @@ fn drain_under_load(context: &Context) -> Result<()> {
         setup.bpvs(&format!("server edit {server} --weight 0"))?;
         // Connections that were under way when the weight changed get to the server's backlog
         // meanwhile.
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(patient(Duration::from_millis(50)));
         setup.net.tasks[index].drain(Duration::from_secs(5))?;
         setup.bpvs(&format!("server remove {server}"))?;
         short.wait_for(100)?;

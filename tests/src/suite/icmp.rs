@@ -11,6 +11,7 @@ use super::{Case, Context, case};
 use crate::client;
 use crate::host::Host;
 use crate::icmp::{Listener, Message, ping};
+use crate::slow::patient;
 use crate::topology::at;
 use crate::topology::director::{CLIENT, DIRECTOR, Options, SERVICE, server_address};
 
@@ -263,7 +264,7 @@ fn mtu_udp(context: &Context) -> Result<()> {
 fn datagram(host: &Host, to: SocketAddrV4, bytes: usize) -> Result<Result<(), ErrorKind>> {
     host.run(|| -> Result<Result<(), ErrorKind>> {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-        socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+        socket.set_read_timeout(Some(patient(Duration::from_secs(1))))?;
         socket.connect(to)?;
         socket.send(&vec![b'x'; bytes])?;
         Ok(socket

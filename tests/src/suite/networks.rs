@@ -12,6 +12,7 @@ use crate::client;
 use crate::daemon::Daemon;
 use crate::icmp::ping;
 use crate::load::{Kind, Load};
+use crate::slow::patient;
 use crate::topology::at;
 use crate::topology::one_arm::{self, OneArm};
 use crate::topology::two_nodes::{INGRESS_GATEWAY, SERVICE, TwoNodes};
@@ -255,7 +256,7 @@ fn large(context: &Context) -> Result<()> {
         .path("/bytes?n=100000");
         keep.clients(4)
             .count(200)
-            .time(Duration::from_secs(20))
+            .time(patient(Duration::from_secs(20)))
             .run(&node.client)?
             .all_answered()?;
     }

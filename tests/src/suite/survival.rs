@@ -159,7 +159,7 @@ fn kill_in_apply(context: &Context) -> Result<()> {
             break;
         }
         ensure!(
-            setup.daemon.ended(Duration::from_secs(2))?,
+            setup.daemon.ended(patient(Duration::from_secs(2)))?,
             "{step}: an error, but no death: {said:?}"
         );
         killed += 1;

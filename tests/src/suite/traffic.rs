@@ -146,7 +146,8 @@ fn long(context: &Context) -> Result<()> {
     let setup = Setup::usual(context, 3)?;
     let load = Load::new(Kind::Long, at(ECHO))
         .clients(50)
-        .endless(Duration::from_secs(5))
+        .count(u64::MAX)
+        .time(Duration::from_secs(5))
         .pause(Duration::from_millis(250));
     let report = load.run(&setup.net.client)?;
     report.all_answered()?;
