@@ -31,6 +31,7 @@ pub(super) fn cases() -> Vec<Case> {
     cases.extend([
         fits_as_segments(),
         segments_do_not_fit(),
+        beyond_64_kib(),
         fragments(),
         too_big_local(),
         unfinished(),
@@ -317,6 +318,28 @@ fn segments_do_not_fit() -> Case {
         gso(&sent, 949),
         Expected::transmit(FRONT, Reason::TooBig, &error(&sent, SERVICE, 3, 4, 1000)),
     )
+}
+
+fn beyond_64_kib() -> Case {
+    let syn = asks(&CLIENT, tcp(CLIENT_PORT, PORT, flag::SYN));
+    let sent = asks(&CLIENT, large(tcp(CLIENT_PORT, PORT, flag::ACK), 4000)).with(|frame| {
+        frame.ip.dont_fragment = true;
+        frame.ip.total = Some(0);
+    });
+    Case::new(
+        "A GSO packet beyond 64 KiB, which has no length, is judged by its segments too",
+        narrow(SERVERS[0].hop),
+    )
+    .asks(&syn, &SERVERS[0])
+    .packet(
+        gso(&sent, 960),
+        Expected::transmit(BACK, Reason::Forwarded, &to_server(&sent, &SERVERS[0])),
+    )
+    .packet(
+        gso(&sent, 961),
+        Expected::transmit(FRONT, Reason::TooBig, &error(&sent, SERVICE, 3, 4, 1000)),
+    )
+    .host_only("a GSO packet cannot be given to BPF_PROG_TEST_RUN")
 }
 
 fn unfinished() -> Case {
