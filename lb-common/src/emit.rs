@@ -77,7 +77,8 @@ pub fn way<F: Family, P: Packet, T: Tables<F::Address>>(
         return Way::new(Kind::TimeExceeded, 0);
     }
     let mtu = hop.mtu.load();
-    if header.total > mtu {
+    // A GSO packet beyond 64 KiB has no length.
+    if header.total > mtu || header.total == 0 {
         let segment = packet.segment_size();
         let headers = header.l4 - l3 + transport_header(packet, header);
         if segment == 0 || headers + segment > mtu {

@@ -40,7 +40,8 @@ pub trait Packet {
     /// Keeps the first `length` bytes of the packet.
     fn truncate(&mut self, length: u32) -> Option<()>;
 
-    /// Inserts `bytes` bytes of undefined content between the Ethernet header and the network header.
+    /// Inserts `bytes` bytes of undefined content between the Ethernet header and the network header. A checksum that was
+    /// left to the hardware stays unfinished, and nobody is asked any more to finish it: what it is in is content now.
     fn insert_after_ethernet(&mut self, bytes: u32) -> Option<()>;
 
     /// How it got here.

@@ -3,19 +3,20 @@
 //! Each access reads the packet's bounds afresh through inline assembly: the compiler would otherwise prove one access
 //! by an earlier one's check, which the verifier does not follow across variable offsets.
 
-use core::arch::asm;
+use core::{arch::asm, mem::MaybeUninit};
 
 use aya_ebpf::{
     EbpfContext,
     bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
     helpers::generated::{
-        bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data,
+        bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_load_bytes,
+        bpf_skb_pull_data, bpf_skb_store_bytes,
     },
     programs::TcContext,
 };
 use lb_common::{
     abi::{Be16, Be32},
-    packet::{Arrival, Packet},
+    packet::{Arrival, ETHERNET, Packet},
 };
 
 /// The furthest offset that is ever looked at: the verifier needs a bound.
@@ -30,6 +31,14 @@ const VLAN_ID: u32 = 0xfff;
 const HEADERS: u32 = 14 + 60 + 8 + 60 + 8;
 /// Ethernet, IPv4 without options, TCP without options: with this much in one piece most packets need no more.
 const USUAL: u32 = 14 + 20 + 20;
+
+/// Words from the network header on that are taken off for the kernel to forget an unfinished checksum: so many that the
+/// transport header's old place, behind the longest IPv4 header, lies before the packet.
+const FORGOTTEN: usize = (14 + 60) / 4 + 1;
+/// The same in bytes.
+const FORGOTTEN_BYTES: u32 = 4 * FORGOTTEN as u32;
+/// What the packet has to be long for that: an IPv4 header must be left.
+const FORGETFUL: u32 = ETHERNET + FORGOTTEN_BYTES + 20;
 
 /// A packet in a TC program.
 pub struct Skb<'c> {
@@ -202,10 +211,42 @@ impl Packet for Skb<'_> {
 
     #[inline(always)]
     fn insert_after_ethernet(&mut self, bytes: u32) -> Option<()> {
-        let context = self.context.as_ptr().cast();
-        // SAFETY: the context is the program's own.
-        if unsafe { bpf_skb_adjust_room(context, bytes as i32, AFTER_ETHERNET as u32, 0) } != 0 {
+        let context = self.context.skb.skb;
+        let length = self.context.len();
+        if length < FORGETFUL {
+            self.truncate(FORGETFUL)?;
+        }
+        // An unfinished checksum (CHECKSUM_PARTIAL) would be finished, by hardware or kernel, when the packet leaves, and
+        // then not be what the error's own checksum was made of. The kernel forgets about it when what it covers is taken
+        // off (`skb_postpull_rcsum`). So the headers are taken off and put back.
+        let mut headers = MaybeUninit::<[u32; FORGOTTEN]>::uninit();
+        let headers = headers.as_mut_ptr().cast();
+        let back = (bytes + FORGOTTEN_BYTES) as i32;
+        // SAFETY: the context is the program's own; `headers` has room for as many bytes, and is written before it is
+        // read.
+        let done = unsafe {
+            bpf_skb_load_bytes(
+                context.cast_const().cast(),
+                ETHERNET,
+                headers,
+                FORGOTTEN_BYTES,
+            ) == 0
+                && bpf_skb_adjust_room(context, -(FORGOTTEN_BYTES as i32), AFTER_ETHERNET as u32, 0)
+                    == 0
+                && bpf_skb_adjust_room(context, back, AFTER_ETHERNET as u32, 0) == 0
+                && bpf_skb_store_bytes(
+                    context,
+                    ETHERNET + bytes,
+                    headers.cast_const(),
+                    FORGOTTEN_BYTES,
+                    0,
+                ) == 0
+        };
+        if !done {
             return None;
+        }
+        if length < FORGETFUL {
+            self.truncate(length + bytes)?;
         }
         // SAFETY: as above; what was inserted and what follows is read and written directly.
         (unsafe { bpf_skb_pull_data(context, self.context.len()) } == 0).then_some(())

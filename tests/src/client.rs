@@ -3,7 +3,6 @@
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
-use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -11,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::host::Host;
 use crate::pattern;
 use crate::slow::patient;
+use crate::socket::set_option;
 
 /// How long one request may take.
 #[must_use]
@@ -62,21 +62,8 @@ pub fn ask_udp(host: &Host, to: SocketAddrV4, text: &str) -> Result<String> {
 pub fn ask_udp_unchecked(host: &Host, to: SocketAddrV4, text: &str) -> Result<String> {
     let ask = || -> Result<String> {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-        let on: libc::c_int = 1;
-        let length = size_of_val(&on) as libc::socklen_t;
-        // SAFETY: the option's value is an int, and lives as long as the call.
-        let set = unsafe {
-            libc::setsockopt(
-                socket.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_NO_CHECK,
-                (&raw const on).cast(),
-                length,
-            )
-        };
-        if set < 0 {
-            return Err(io::Error::last_os_error()).context("cannot switch the checksum off");
-        }
+        set_option(&socket, libc::SOL_SOCKET, libc::SO_NO_CHECK, 1)
+            .context("cannot switch the checksum off")?;
         exchange_udp(&socket, to, text)
     };
     host.run(ask)?

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::host::Host;
+use crate::ip::{Packet, checksum};
 
 /// ICMP echo request.
 const ECHO: u8 = 8;
@@ -26,6 +27,8 @@ pub struct Message {
     /// Everything behind the first four bytes: for an error four bytes of detail, and the packet
     /// that it is about.
     pub rest: Vec<u8>,
+    /// Whether its checksum is right.
+    pub is_right: bool,
 }
 
 impl Message {
@@ -42,6 +45,11 @@ impl Message {
             ))
         };
         Some((address(16)?, address(20)?))
+    }
+
+    /// The packet of TCP or UDP inside an error, with its transport header.
+    pub fn quoted(&self) -> Option<Packet<'_>> {
+        Packet::new(self.rest.get(4..)?)
     }
 
     /// Source and destination port of the TCP or UDP header inside an error.
@@ -135,6 +143,7 @@ impl Listener {
             from,
             kind: packet[header],
             code: packet[header + 1],
+            is_right: checksum(&packet[header..]) == 0,
             rest: packet.split_off(header + 4),
         }))
     }
@@ -199,27 +208,9 @@ pub fn ping_here(to: Ipv4Addr, patience: Duration) -> Result<Option<Duration>> {
     }
 }
 
-fn checksum(message: &[u8]) -> u16 {
-    let sum: u32 = message
-        .chunks(2)
-        .map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)))
-        .sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    !((folded & 0xffff) + (folded >> 16)) as u16
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn checksum_is_that_of_rfc_1071() {
-        assert_eq!(
-            checksum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]),
-            !0xddf2
-        );
-        assert_eq!(checksum(&[0xff]), !0xff00);
-    }
 
     #[test]
     fn packet_inside_an_error_is_found_behind_options() {
@@ -232,6 +223,7 @@ mod tests {
             kind: 3,
             code: 4,
             rest,
+            is_right: true,
         };
         assert_eq!(message.mtu(), Some(1500));
         assert_eq!(

@@ -23,6 +23,7 @@ pub(crate) struct Arguments {
 ///
 /// When not root, or when a step before the demo fails.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    machine::has_root_mount()?;
     setup::run()?;
     if !machine::is_root() {
         bail!("the demo makes network namespaces and loads eBPF programs: run it as root");

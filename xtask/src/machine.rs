@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use anyhow::{Result, bail};
+
 use crate::toolchain::Search;
 
 /// The workspace's root folder.
@@ -39,6 +41,30 @@ fn effective_uid(status: &str) -> Option<u32> {
     ids.split_whitespace().nth(1)?.parse().ok()
 }
 
+/// Fails where `ip` cannot enter network namespaces: it makes a mount namespace for that and changes how its root folder's
+/// mount is shared, which in a chroot is none. Better said before the build than after it.
+///
+/// # Errors
+///
+/// When this root folder is not a mount point.
+pub(crate) fn has_root_mount() -> Result<()> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    if !mounts.is_empty() && !is_mount_point(&mounts, "/") {
+        bail!(
+            "this root folder is not a mount point (a chroot?), and `ip netns` needs that\n\
+             hint: outside, before entering: mount --rbind DIR DIR"
+        );
+    }
+    Ok(())
+}
+
+/// Whether something is mounted on `folder`, by the text of `/proc/self/mountinfo` (proc(5)): it is the fifth word.
+fn is_mount_point(mounts: &str, folder: &str) -> bool {
+    mounts
+        .lines()
+        .any(|mount| mount.split(' ').nth(4) == Some(folder))
+}
+
 /// Whether packages come by apt here.
 pub(crate) fn has_apt(search: &Search) -> bool {
     ["apt-get", "apt-cache", "dpkg-query"]
@@ -63,6 +89,17 @@ mod tests {
         let status = "Name:\txtask\nUid:\t1000\t0\t0\t0\nGid:\t1000\t1000\t1000\t1000\n";
         assert_eq!(effective_uid(status), Some(0));
         assert_eq!(effective_uid("Name:\txtask\n"), None);
+    }
+
+    #[test]
+    fn a_folder_is_a_mount_point_by_its_own_line() {
+        let mounts = "21 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n\
+                      22 21 0:19 / /proc rw shared:2 - proc proc rw\n";
+        assert!(is_mount_point(mounts, "/") && is_mount_point(mounts, "/proc"));
+        assert!(!is_mount_point(
+            "22 21 0:19 / /proc rw - proc proc rw\n",
+            "/"
+        ));
     }
 
     #[test]

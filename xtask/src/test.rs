@@ -36,6 +36,9 @@ pub(crate) struct Arguments {
 ///
 /// When a stage failed, or was left out for want of root without having been told to.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    if machine::is_root() && !arguments.no_root {
+        machine::has_root_mount()?;
+    }
     let mut stages = Stages::default();
     stages.run("setup", || setup::run().map(|()| Outcome::Passed));
     if stages.passed("setup") {

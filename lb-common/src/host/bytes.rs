@@ -162,6 +162,7 @@ impl Packet for Bytes {
         }
         self.data
             .splice(at..at, core::iter::repeat_n(UNWRITTEN, bytes as usize));
+        self.partial = false;
         Some(())
     }
 

@@ -96,6 +96,11 @@ impl Runner for Host {
                 verdict.reason.name()
             ));
         }
+        // Ethernet type and protocol.
+        let is_icmp = packet.data.get(12..14) == Some(&[8, 0]) && packet.data.get(23) == Some(&1);
+        if packet.partial && is_icmp {
+            return Err("the hardware would change what an ICMP message carries".to_owned());
+        }
         Ok(Seen {
             action: verdict.action,
             ifindex: Some(verdict.ifindex),

@@ -7,6 +7,8 @@ mod director;
 mod icmp;
 mod itself;
 mod networks;
+mod offload;
+mod offload_errors;
 mod once;
 mod packets;
 mod schedulers;
@@ -157,6 +159,8 @@ impl Choice {
             director::CASES,
             traffic::CASES,
             icmp::CASES,
+            offload::CASES,
+            offload_errors::CASES,
             changes::CASES,
             networks::CASES,
             counters::CASES,

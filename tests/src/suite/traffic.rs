@@ -8,6 +8,7 @@ use super::setup::{ECHO, Setup, UDP, WEB, same};
 use super::{Case, Context, case};
 use crate::client;
 use crate::load::{Kind, Load};
+use crate::offload;
 use crate::topology::at;
 use crate::topology::director::Options;
 
@@ -109,15 +110,8 @@ fn no_offload(context: &Context) -> Result<()> {
         &setup.net.servers[0],
         &setup.net.servers[1],
     ] {
-        if let Err(error) = host.output(
-            "ethtool",
-            &[
-                "-K", "eth0", "tx", "off", "tso", "off", "gso", "off", "gro", "off",
-            ],
-        ) {
-            // The same by iproute2, which everybody has: no packet larger than a segment.
-            host.ip("link set eth0 gso_max_segs 1").map_err(|_| error)?;
-        }
+        offload::finish_sent(host, "eth0")?;
+        offload::check_received(host, "eth0")?;
     }
     for _ in 0..2 {
         client::download(&setup.net.client, at(WEB), 8 << 20)?;

@@ -4,7 +4,7 @@ use lb_common::{host::Bytes, verdict::Reason};
 
 use crate::packets::{
     case::{Case, Change, Check, Expected},
-    packet::{Body, Frame, Ip, Ip4, flag, icmp, tcp, udp},
+    packet::{Body, Frame, Ip, Ip4, Sum, flag, icmp, tcp, udp},
     world::{
         BACK, BACK_IP, CLIENT, CLIENT_PORT, FAR_CLIENT, FRONT, FRONT_IP, FRONT_MAC, PORT,
         SERVER_PORT, SERVERS, SERVICE, Service, TCP, UDP, World, answers, asks, to_server,
@@ -31,8 +31,10 @@ pub(super) fn cases() -> Vec<Case> {
     cases.extend([
         fits_as_segments(),
         segments_do_not_fit(),
+        beyond_64_kib(),
         fragments(),
         too_big_local(),
+        unfinished(),
     ]);
     cases
 }
@@ -316,6 +318,55 @@ fn segments_do_not_fit() -> Case {
         gso(&sent, 949),
         Expected::transmit(FRONT, Reason::TooBig, &error(&sent, SERVICE, 3, 4, 1000)),
     )
+}
+
+fn beyond_64_kib() -> Case {
+    let syn = asks(&CLIENT, tcp(CLIENT_PORT, PORT, flag::SYN));
+    let sent = asks(&CLIENT, large(tcp(CLIENT_PORT, PORT, flag::ACK), 4000)).with(|frame| {
+        frame.ip.dont_fragment = true;
+        frame.ip.total = Some(0);
+    });
+    Case::new(
+        "A GSO packet beyond 64 KiB, which has no length, is judged by its segments too",
+        narrow(SERVERS[0].hop),
+    )
+    .asks(&syn, &SERVERS[0])
+    .packet(
+        gso(&sent, 960),
+        Expected::transmit(BACK, Reason::Forwarded, &to_server(&sent, &SERVERS[0])),
+    )
+    .packet(
+        gso(&sent, 961),
+        Expected::transmit(FRONT, Reason::TooBig, &error(&sent, SERVICE, 3, 4, 1000)),
+    )
+    .host_only("a GSO packet cannot be given to BPF_PROG_TEST_RUN")
+}
+
+fn unfinished() -> Case {
+    let case = Case::new(
+        "An error quotes a checksum that was left to the hardware as it is, and leaves nothing to the hardware itself",
+        unserved(),
+    )
+    .host_only("a partial checksum cannot be given to BPF_PROG_TEST_RUN");
+    let syn = asks(&CLIENT, tcp(CLIENT_PORT, PORT, flag::SYN)).with(|frame| {
+        frame.tcp().sum = Sum::Partial;
+        frame.ip.options = vec![1; 40];
+    });
+    let datagrams = [0, 1, 47, 48, 520, 1400].map(|length| {
+        asks(&CLIENT, large(udp(CLIENT_PORT, PORT), length))
+            .with(|frame| frame.udp().sum = Sum::Partial)
+    });
+    [syn].iter().chain(&datagrams).fold(case, |case, sent| {
+        let packet = Bytes {
+            partial: true,
+            ..Bytes::received(sent.bytes(), FRONT)
+        };
+        let expected = error(sent, SERVICE, 3, 3, 0);
+        case.packet(
+            packet,
+            Expected::transmit(FRONT, Reason::NoServer, &expected),
+        )
+    })
 }
 
 fn fragments() -> Case {
