@@ -75,7 +75,10 @@ fn is_local_or_unicast(address: IpAddr) -> bool {
                 || address == local_broadcast)
         }
         IpAddr::V6(address) => {
-            !(address.is_multicast() || address.is_unspecified() || address.is_unicast_link_local())
+            !(address.is_multicast()
+                || address.is_unspecified()
+                || address.is_unicast_link_local()
+                || address.to_ipv4_mapped().is_some())
         }
     }
 }
