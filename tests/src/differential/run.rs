@@ -16,6 +16,10 @@ const SETTLE: Duration = Duration::from_millis(3000);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(300);
 
+/// How long a removal may go on behind the command: with `expire_nodest_conn` the kernel lets a
+/// worker end the connections of what was removed.
+const REMOVAL: Duration = Duration::from_millis(60);
+
 /// A script with a name.
 #[derive(Debug, Clone)]
 pub struct Script {
@@ -103,6 +107,9 @@ impl Bench {
                 }
             }
             report.packets += usize::from(matches!(step, Step::Packet(_)));
+            if removes(step) {
+                std::thread::sleep(REMOVAL);
+            }
             match compare(step, names, [&outcomes[0], &outcomes[1]], loosely) {
                 Judgement::Same => {}
                 Judgement::Excepted(name) => *report.exceptions.entry(name).or_default() += 1,
@@ -117,6 +124,16 @@ impl Bench {
             return Ok(());
         }
     }
+}
+
+/// Whether it is a command that removes a service or a real server.
+fn removes(step: &Step) -> bool {
+    let Step::Ipvsadm(words) = step else {
+        return false;
+    };
+    words
+        .first()
+        .is_some_and(|word| ["-d", "-D", "-C"].contains(&word.as_str()))
 }
 
 /// Whether looking again, which changes nothing, may show what lagged behind.

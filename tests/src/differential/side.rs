@@ -62,6 +62,18 @@ pub enum Outcome {
     Missing(String),
 }
 
+impl Outcome {
+    /// Words that bpvs's own command line does not know stand for what it does not have yet.
+    fn or_missing(self) -> Self {
+        match self {
+            Self::Said(said) if !said.exact && said.status == 2 => {
+                Self::Missing(said.error.lines().next().unwrap_or_default().to_owned())
+            }
+            other => other,
+        }
+    }
+}
+
 /// What a command said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Said {
@@ -184,7 +196,8 @@ impl Side {
                     }
                 };
                 let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-                said(&mut daemon.command(&self.director, &arguments), *front)
+                let outcome = said(&mut daemon.command(&self.director, &arguments), *front)?;
+                Ok(outcome.or_missing())
             }
         }
     }
@@ -197,14 +210,14 @@ impl Side {
                 Ok(Outcome::Done)
             }
             Implementation::Bpvs { daemon, .. } => {
-                let arguments = ["settings", "set", name, value];
-                match said(&mut daemon.command(&self.director, &arguments), false)? {
-                    Outcome::Said(said) if said.status == 2 => {
-                        Ok(Outcome::Missing(format!("setting {name}")))
-                    }
+                let assignment = format!("{name}={value}");
+                let arguments = ["settings", "set", &assignment];
+                let outcome = said(&mut daemon.command(&self.director, &arguments), false)?;
+                match outcome.or_missing() {
                     Outcome::Said(said) if said.status != 0 => {
-                        bail!("bpvs settings set {name} {value}: {}", said.error)
+                        bail!("bpvs settings set {assignment}: {}", said.error)
                     }
+                    Outcome::Missing(what) => Ok(Outcome::Missing(what)),
                     _ => Ok(Outcome::Done),
                 }
             }
