@@ -415,3 +415,64 @@ fn services_do_not_share_what_they_remember() {
         "another life of the scheduler begins anew"
     );
 }
+
+/// So many active connections for each of these.
+fn load_all(subject: &Subject, loads: &[(u32, u32)]) {
+    for (place, active) in loads {
+        let server = subject.memory.server(*place).expect("the real server");
+        server.active.store(*active);
+        server.total.store(*active);
+    }
+}
+
+/// A set whose least loaded member is chosen again, for want of anybody else, does not get it twice.
+#[test]
+fn nobody_is_in_a_set_twice() {
+    let mut subject = Subject::new(SCHEDULER_LBLCR);
+    let other = subject.add(2);
+    assert_eq!(subject.pick(1), other);
+    let member = subject.add(2);
+    load_all(&subject, &[(other, 9)]);
+    assert_eq!(subject.pick(1), member);
+    // It has too much to do, and the only idle one is at its threshold.
+    let full = subject.add(2);
+    subject.memory.server(full).expect("it").overload.store(1);
+    load_all(&subject, &[(other, 9), (member, 5)]);
+    for _ in 0..LOCALITY_SERVERS {
+        assert_eq!(subject.pick(1), member);
+    }
+    // The other one is still in the set, and serves where a stranger would do better.
+    let stranger = subject.add(2);
+    load_all(&subject, &[(other, 2), (stranger, 1)]);
+    subject.memory.set_weight(member, 0);
+    assert_eq!(subject.pick(1), other);
+}
+
+/// The place of one that has left a set is used for the next, and nobody else is pushed out.
+#[test]
+fn the_place_of_who_left_is_used_again() {
+    let mut subject = Subject::new(SCHEDULER_LBLCR);
+    let mut members = Vec::new();
+    let crowd = |subject: &Subject, members: &[u32]| {
+        let loads: Vec<(u32, u32)> = members.iter().map(|place| (*place, 9)).collect();
+        load_all(subject, &loads);
+    };
+    for _ in 0..LOCALITY_SERVERS {
+        crowd(&subject, &members);
+        members.push(subject.add(2));
+        assert_eq!(subject.pick(1), members[members.len() - 1]);
+    }
+    // Asked for in between, but unchanged for more than a day: the one with the most load leaves.
+    crowd(&subject, &members);
+    load_all(&subject, &[(members[5], 20), (members[0], 1)]);
+    for _ in 0..2 {
+        subject.memory.advance(Duration::from_secs(13 * HOUR));
+        assert_eq!(subject.pick(1), members[0]);
+    }
+    crowd(&subject, &members);
+    let next = subject.add(2);
+    assert_eq!(subject.pick(1), next);
+    // The oldest is a member still: it serves where the one that left would do better.
+    load_all(&subject, &[(next, 9), (members[0], 2), (members[5], 1)]);
+    assert_eq!(subject.pick(1), members[0]);
+}
