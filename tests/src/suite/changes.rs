@@ -195,7 +195,7 @@ fn mistakes(context: &Context) -> Result<()> {
         ("server add tcp:10.0.0.100:80 224.0.0.1:80", "224.0.0.1"),
         (
             "server add tcp:10.0.0.100:80 10.0.1.13:80 --weight 65536",
-            "65536",
+            "2147483648",
         ),
         (
             "server remove tcp:10.0.0.100:80 10.0.1.99:80",
