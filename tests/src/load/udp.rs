@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Instant;
 
 use tokio::net::UdpSocket;
@@ -61,7 +62,7 @@ async fn open<'a>(
     report: &mut Report,
 ) -> io::Result<&'a UdpSocket> {
     if slot.is_none() {
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
+        let socket = bind().await?;
         // Connected: only answers from where the datagram went count, and ICMP errors come back.
         socket.connect(SocketAddr::V4(progress.load.to)).await?;
         report.connections += 1;
@@ -69,6 +70,23 @@ async fn open<'a>(
     }
     slot.as_ref()
         .ok_or_else(|| io::ErrorKind::NotConnected.into())
+}
+
+/// A socket with a port that no earlier one of this process had lately: the kernel gives ports out at random, and one that
+/// it gives out again at once belongs to the connection that is still remembered of it.
+async fn bind() -> io::Result<UdpSocket> {
+    const FIRST: u16 = 10_000;
+    const PORTS: u16 = 20_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let mut taken = io::ErrorKind::AddrInUse.into();
+    for _ in 0..16 {
+        let port = FIRST + NEXT.fetch_add(1, Ordering::Relaxed) % PORTS;
+        match UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => taken = error,
+            bound => return bound,
+        }
+    }
+    Err(taken)
 }
 
 async fn exchange(socket: &UdpSocket, text: &str) -> Result<Answer, Failure> {

@@ -194,7 +194,7 @@ fn mistakes(context: &Context) -> Result<()> {
         ),
         ("server add tcp:10.0.0.100:80 224.0.0.1:80", "224.0.0.1"),
         (
-            "server add tcp:10.0.0.100:80 10.0.1.13:80 --weight 65536",
+            "server add tcp:10.0.0.100:80 10.0.1.13:80 --weight 2147483648",
             "2147483648",
         ),
         (
