@@ -45,8 +45,6 @@ pub const SCOPE_SLOPPY_TCP: u32 = 64;
 pub const SCOPE_REUSE_FIN_WAIT: u32 = 128;
 /// Scope flag: a template whose real server has weight 0 is not followed (`expire_quiescent_template`).
 pub const SCOPE_EXPIRE_QUIESCENT: u32 = 256;
-/// Scope flag: a real server's packet of no known connection is answered by ICMP port unreachable (`nat_icmp_send`).
-pub const SCOPE_NAT_ICMP_SEND: u32 = 512;
 /// Scope flag: where a fwmark service has no real server, packets go on to where they were sent (`cache_bypass`).
 pub const SCOPE_CACHE_BYPASS: u32 = 1024;
 /// Scope flag: some service answers segments of no known connection by a reset.

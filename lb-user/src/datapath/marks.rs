@@ -4,9 +4,8 @@ use std::collections::HashMap;
 
 use lb_common::abi::{
     self, Address, Be16, ConnKey, MarkKey, SCOPE_ANSWERS, SCOPE_CACHE_BYPASS,
-    SCOPE_EXPIRE_QUIESCENT, SCOPE_EXPIRE_REMOVED, SCOPE_FWMARKS, SCOPE_MARK_MASKS,
-    SCOPE_NAT_ICMP_SEND, SCOPE_NO_REUSE, SCOPE_PORT_ZERO, SCOPE_REUSE_FIN_WAIT, SCOPE_SLOPPY_TCP,
-    SHAPES, Shape, Tick, V4,
+    SCOPE_EXPIRE_QUIESCENT, SCOPE_EXPIRE_REMOVED, SCOPE_FWMARKS, SCOPE_MARK_MASKS, SCOPE_NO_REUSE,
+    SCOPE_PORT_ZERO, SCOPE_REUSE_FIN_WAIT, SCOPE_SLOPPY_TCP, SHAPES, Shape, Tick, V4,
 };
 use lb_common::conn::state;
 
@@ -196,7 +195,6 @@ impl Rules {
             (on(Setting::ExpireNodestConn), SCOPE_EXPIRE_REMOVED),
             (on(Setting::ExpireQuiescentTemplate), SCOPE_EXPIRE_QUIESCENT),
             (on(Setting::SloppyTcp), SCOPE_SLOPPY_TCP),
-            (on(Setting::NatIcmpSend), SCOPE_NAT_ICMP_SEND),
             (on(Setting::CacheBypass), SCOPE_CACHE_BYPASS),
             (has.fwmarks, SCOPE_FWMARKS),
             (has.port_zero, SCOPE_PORT_ZERO),

@@ -158,7 +158,6 @@ async fn what_bpvs_cannot_do_is_refused_and_nothing_else_said() {
             "-A -t 224.0.0.1:80 -s rr",
             "-a -t 10.0.0.1:80 -r 10.0.1.1 -i",
             "-a -t 10.0.0.1:80 -r 10.0.1.1 -i --tun-type gre",
-            "-a -t 10.0.0.1:80 -r 10.0.1.1 -m -w 65536",
             "--start-daemon master",
         ] {
             let printed = typed(dir, line, "");

@@ -83,8 +83,6 @@ pub enum Setting {
     SloppyTcp,
     /// 1: where a fwmark service has no server, packets go on to where they were sent.
     CacheBypass,
-    /// 1: a server's packet of no known connection is answered by ICMP port unreachable.
-    NatIcmpSend,
     /// Whether half-open connections are removed early: 0 never; 1, 2 while memory is short; 3 always.
     DropEntry,
     /// Whether some new connections are dropped: likewise.
@@ -95,10 +93,6 @@ pub enum Setting {
     Amemthresh,
     /// 1: rates are computed.
     RunEstimation,
-    /// lblc: seconds that an unused destination is remembered.
-    LblcExpiration,
-    /// lblcr: seconds that an unused destination is remembered, and after which its set shrinks.
-    LblcrExpiration,
 }
 
 /// A sysctl of IPVS that has no meaning in bpvs: it can be read, and set to what it is.
@@ -114,7 +108,7 @@ pub struct Fixed {
 
 impl Fixed {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 20] = [
         Self::new("backup_only", "0", NO_SYNC),
         Self::new(
             "conn_max",
@@ -135,6 +129,13 @@ impl Fixed {
             "ignore_tunneled",
             "0",
             "packets of other protocols are never looked at again",
+        ),
+        Self::new("lblc_expiration", "86400", FORGOTTEN),
+        Self::new("lblcr_expiration", "86400", FORGOTTEN),
+        Self::new(
+            "nat_icmp_send",
+            "0",
+            "a server's packet of no known connection is not told from other traffic",
         ),
         Self::new("pmtu_disc", "1", "there are no tunnels"),
         Self::new("schedule_icmp", "0", "ICMP errors never open a connection"),
@@ -167,24 +168,22 @@ impl Fixed {
     }
 }
 
+const FORGOTTEN: &str = "a destination is forgotten a day after its last new connection";
 const NO_SYNC: &str = "connections are not synchronised with other directors";
 
 impl Setting {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 10] = [
         Self::ConnReuseMode,
         Self::ExpireNodestConn,
         Self::ExpireQuiescentTemplate,
         Self::SloppyTcp,
         Self::CacheBypass,
-        Self::NatIcmpSend,
         Self::DropEntry,
         Self::DropPacket,
         Self::AmDroprate,
         Self::Amemthresh,
         Self::RunEstimation,
-        Self::LblcExpiration,
-        Self::LblcrExpiration,
     ];
 
     /// IPVS's name.
@@ -196,14 +195,11 @@ impl Setting {
             Self::ExpireQuiescentTemplate => "expire_quiescent_template",
             Self::SloppyTcp => "sloppy_tcp",
             Self::CacheBypass => "cache_bypass",
-            Self::NatIcmpSend => "nat_icmp_send",
             Self::DropEntry => "drop_entry",
             Self::DropPacket => "drop_packet",
             Self::AmDroprate => "am_droprate",
             Self::Amemthresh => "amemthresh",
             Self::RunEstimation => "run_estimation",
-            Self::LblcExpiration => "lblc_expiration",
-            Self::LblcrExpiration => "lblcr_expiration",
         }
     }
 
@@ -220,7 +216,6 @@ impl Setting {
             Self::ConnReuseMode | Self::RunEstimation => 1,
             Self::AmDroprate => 10,
             Self::Amemthresh => 1024,
-            Self::LblcExpiration | Self::LblcrExpiration => 86_400,
             _ => 0,
         }
     }
@@ -231,7 +226,6 @@ impl Setting {
         match self {
             Self::ConnReuseMode | Self::DropEntry | Self::DropPacket => (0, 3),
             Self::AmDroprate | Self::Amemthresh => (0, i32::MAX as u32),
-            Self::LblcExpiration | Self::LblcrExpiration => (1, MAX_TIMEOUT.as_secs() as u32),
             _ => (0, 1),
         }
     }
@@ -428,7 +422,6 @@ mod tests {
             ("expire_quiescent_template", "0"),
             ("sloppy_tcp", "0"),
             ("cache_bypass", "0"),
-            ("nat_icmp_send", "0"),
             ("drop_entry", "0"),
             ("drop_packet", "0"),
             ("am_droprate", "10"),
