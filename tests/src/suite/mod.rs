@@ -9,6 +9,7 @@ mod itself;
 mod networks;
 mod once;
 mod packets;
+mod persistence;
 mod scopes;
 mod settings;
 mod setup;
@@ -160,6 +161,7 @@ impl Choice {
             counters::CASES,
             statistics::CASES,
             settings::CASES,
+            persistence::CASES,
             once::CASES,
             vlan::CASES,
             scopes::CASES,
