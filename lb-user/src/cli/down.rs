@@ -9,8 +9,9 @@ use super::{CliError, Context};
 use crate::api::client::{Client, ClientError};
 use crate::daemon::{RunDir, RunError, down_without_daemon};
 
-/// How long a daemon may take to end: after it has removed everything, or when it was told to end just before.
-const ENDING: Duration = Duration::from_secs(5);
+/// How long a daemon may take to end, after it has removed everything or when it was told to end just before: it may be
+/// loading the programs of a next scope, which a busy machine takes its time for.
+const ENDING: Duration = Duration::from_secs(30);
 
 pub(super) async fn down(context: &Context, args: &DownArgs) -> Result<(), CliError> {
     let asked = Instant::now();

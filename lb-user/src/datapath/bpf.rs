@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use lb_common::abi::ANSWER;
+use lb_common::abi::{ANSWER, RESET};
 use lb_common::verdict::Reason;
 
 use super::accounts::{Owner, Pinned};
@@ -117,11 +117,13 @@ impl Bpf {
     fn write_scope(&mut self, scope: ScopeId) -> Result<(), DatapathError> {
         let (mut has, mut answered) = (Has::default(), HashSet::<IpAddr>::new());
         for (key, at) in self.services.of(scope) {
+            let flags = self.maps.services.at(at).flags.load();
+            has.resets |= flags & RESET != 0;
             match key.socket() {
                 None => has.fwmarks = true,
                 Some(socket) => {
                     has.port_zero |= socket.port() == 0;
-                    if self.maps.services.at(at).flags.load() & ANSWER != 0 {
+                    if flags & ANSWER != 0 {
                         answered.insert(socket.ip());
                     }
                 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use lb_common::abi::{
     self, Address, Be16, ConnKey, MarkKey, SCOPE_ANSWERS, SCOPE_CACHE_BYPASS,
     SCOPE_EXPIRE_QUIESCENT, SCOPE_EXPIRE_REMOVED, SCOPE_FWMARKS, SCOPE_MARK_MASKS, SCOPE_NO_REUSE,
-    SCOPE_PORT_ZERO, SCOPE_REUSE_FIN_WAIT, SCOPE_SLOPPY_TCP, SHAPES, Shape, Tick, V4,
+    SCOPE_PORT_ZERO, SCOPE_RESETS, SCOPE_REUSE_FIN_WAIT, SCOPE_SLOPPY_TCP, SHAPES, Shape, Tick, V4,
 };
 use lb_common::conn::state;
 
@@ -36,6 +36,7 @@ pub(super) struct Has {
     pub(super) fwmarks: bool,
     pub(super) port_zero: bool,
     pub(super) answers: bool,
+    pub(super) resets: bool,
 }
 
 impl Rules {
@@ -199,6 +200,7 @@ impl Rules {
             (has.fwmarks, SCOPE_FWMARKS),
             (has.port_zero, SCOPE_PORT_ZERO),
             (has.answers, SCOPE_ANSWERS),
+            (has.resets, SCOPE_RESETS),
             (masks, SCOPE_MARK_MASKS),
         ];
         value.flags = flags

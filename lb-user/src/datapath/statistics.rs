@@ -1,6 +1,6 @@
 //! What services and servers have counted, and at which rates.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::accounts::Owner;
@@ -14,6 +14,8 @@ use crate::model::{ScopeId, ServiceKey, TableError};
 #[derive(Debug, Default)]
 pub(super) struct Statistics {
     estimates: HashMap<Owner, Estimate>,
+    /// The scopes of the last step: what is new in them began at nothing.
+    scopes: BTreeSet<ScopeId>,
 }
 
 /// What there is counted in one scope since the beginning.
@@ -143,27 +145,26 @@ impl Statistics {
         elapsed: Duration,
     ) -> Result<(), DatapathError> {
         let mut before = std::mem::take(&mut self.estimates);
-        let mut step = |owner, total| {
-            let estimate = match before.remove(&owner) {
-                Some(mut estimate) => {
-                    estimate.step(total, elapsed);
-                    estimate
-                }
-                None => Estimate::new(total),
-            };
-            self.estimates.insert(owner, estimate);
-        };
+        let seen = std::mem::replace(&mut self.scopes, scopes.iter().copied().collect());
         for &scope in scopes {
+            let mut step = |owner, total| {
+                let new = if seen.contains(&scope) {
+                    Counters::default()
+                } else {
+                    total
+                };
+                let estimate = before.remove(&owner);
+                let mut estimate = estimate.unwrap_or_else(|| Estimate::new(new));
+                estimate.step(total, elapsed);
+                self.estimates.insert(owner, estimate);
+            };
             let counted = count(maps, all, scope)?;
             step(Owner::scope(scope), counted.total);
             for (_, at, total) in &counted.services {
                 step(Owner::service(*at), *total);
-                for index in services::list(maps, *at) {
-                    step(
-                        Owner::server(index),
-                        counted.servers.get(&index).copied().unwrap_or_default(),
-                    );
-                }
+            }
+            for (index, total) in &counted.servers {
+                step(Owner::server(*index), *total);
             }
         }
         Ok(())

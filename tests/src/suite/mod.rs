@@ -11,6 +11,7 @@ mod offload;
 mod offload_errors;
 mod once;
 mod packets;
+mod persistence;
 mod schedulers;
 mod scopes;
 mod settings;
@@ -166,6 +167,7 @@ impl Choice {
             counters::CASES,
             statistics::CASES,
             settings::CASES,
+            persistence::CASES,
             once::CASES,
             vlan::CASES,
             scopes::CASES,

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::setup::{Setup, UDP, WEB, same};
+use super::setup::{ECHO, SERVICES, Setup, UDP, WEB, same};
 use super::{Case, Context, case};
 use crate::load::{Kind, Load};
+use crate::slow::patient;
 use crate::topology::at;
 
 pub(super) const CASES: &[Case] = &[
@@ -32,9 +33,9 @@ pub(super) const CASES: &[Case] = &[
         drop_packet,
     ),
     case(
-        "settings/flush-and-restore",
-        "connections that break when all services are removed and added again, as ipvsadm-restore does",
-        flush_and_restore,
+        "settings/service-comes-back",
+        "connections that break for good when their service is removed and added again, as IPVS's do not",
+        service_comes_back,
     ),
 ];
 
@@ -143,7 +144,7 @@ fn table(setup: &Setup) -> Result<Value> {
     fn without_counts(value: &mut Value) {
         match value {
             Value::Object(fields) => {
-                for name in ["counters", "rates", "active", "inactive"] {
+                for name in ["counters", "rates", "active", "inactive", "order"] {
                     fields.remove(name);
                 }
                 if fields.contains_key("weight") {
@@ -268,33 +269,36 @@ fn drop_packet(context: &Context) -> Result<()> {
     fresh(100)?.all_answered()
 }
 
-fn flush_and_restore(context: &Context) -> Result<()> {
+fn service_comes_back(context: &Context) -> Result<()> {
     let setup = Setup::usual(context, 3)?;
-    let long = Load::new(Kind::Long, at(super::setup::ECHO))
+    let long = Load::new(Kind::Long, at(ECHO))
         .clients(20)
-        .endless(Duration::from_secs(30))
+        .endless(Duration::from_secs(60))
         .pause(Duration::from_millis(400));
+    let long = Load {
+        // What it sends meanwhile is lost and sent again.
+        timeout: patient(Duration::from_secs(10)),
+        ..long
+    };
     let long = long.start(&setup.net.client)?;
     long.wait_for(60)?;
-    // Faster than a client's patience: what it sends meanwhile is sent again.
+    let (echo, port) = SERVICES[1];
+    let mut file = format!("[[service]]\naddress = \"{echo}\"\n");
+    for server in 1..=3 {
+        file += &format!("  [[service.server]]\n  address = \"10.0.1.1{server}:{port}\"\n");
+    }
     let start = Instant::now();
-    setup.bpvs("service clear")?;
-    same("what is served", &setup.bpvs("list")?.lines().count(), &2)?;
-    setup.services("")?;
+    setup.bpvs(&format!("service remove {echo}"))?;
+    setup
+        .daemon
+        .apply(&setup.net.director, "restored.toml", &file)?;
     let took = start.elapsed();
     long.wait_for(100)?;
-    let counts = setup.bpvs("list --json")?;
-    let active: u64 = serde_json::from_str::<Value>(&counts)?["services"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .flat_map(|service| service["servers"].as_array().into_iter().flatten())
-        .filter_map(|server| server["active"].as_u64())
-        .sum();
+    let listing: Value = serde_json::from_str(&setup.bpvs("list --json")?)?;
+    let services = listing["services"].as_array().into_iter().flatten();
+    let servers = services.flat_map(|service| service["servers"].as_array().into_iter().flatten());
+    let active: u64 = servers.filter_map(|server| server["active"].as_u64()).sum();
     same("connections that count as active", &active, &20)?;
-    context.note(format!(
-        "removed and added again in {} ms",
-        took.as_millis()
-    ));
+    context.note(format!("away for {} ms", took.as_millis()));
     long.stop()?.all_answered()
 }

@@ -357,7 +357,7 @@ fn down_without_daemon(context: &Context) -> Result<()> {
 }
 
 fn down_while_ending(context: &Context) -> Result<()> {
-    for _ in 0..5 {
+    for _ in 0..2 {
         let setup = Setup::usual(context, 1)?;
         let process = setup.daemon.process().context("no daemon")?;
         process.signal(nix::sys::signal::Signal::SIGTERM);
