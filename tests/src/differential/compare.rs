@@ -100,9 +100,14 @@ fn without_size(text: &str) -> String {
     }
 }
 
-/// Lists: the same lines, in any order.
+/// Lists where one is not ipvsadm's: the same lines, in any order, but for what each says of a
+/// service behind its scheduler.
 fn shown(a: &str, b: &str) -> Option<[String; 2]> {
-    let (a, b) = (lines(a), lines(b));
+    let short = |line: String| match line.contains("->") {
+        true => line,
+        false => line.split(' ').take(3).collect::<Vec<_>>().join(" "),
+    };
+    let [a, b] = [a, b].map(|text| -> Vec<String> { lines(text).into_iter().map(short).collect() });
     let only = |these: &[String], those: &[String]| -> String {
         let lines = these.iter().filter(|line| !those.contains(line));
         lines.map(|line| format!("{line}\n")).collect()

@@ -323,7 +323,10 @@ impl Maker {
         } else {
             number
         };
-        let port = 1000 + self.random.below(4) as u16;
+        // No port for two services: where both lead to one real server and port, IPVS cannot tell
+        // their replies apart, and bpvs takes another source port.
+        let own = u16::from(address.ip().octets()[3]) * 100 + address.port() % 10 * 10;
+        let port = 1000 + own + self.random.below(4) as u16;
         let Some(client) = names::address(&format!("c{number}")) else {
             return;
         };
