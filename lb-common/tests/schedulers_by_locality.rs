@@ -146,8 +146,8 @@ impl Model {
         let known = self.known.get(&destination).cloned();
         let known = known.filter(|known| now - known.used < DAY);
         let chosen = match known {
-            Some(known) if self.replicated => self.remembered_set(destination, known),
-            Some(known) => self.remembered_one(destination, &known),
+            Some(known) if self.replicated => self.by_set(destination, known),
+            Some(known) => self.by_memory(destination, &known),
             None => self.anew(destination),
         };
         chosen.map_or(0, |one| self.reals[one].place)
@@ -164,7 +164,7 @@ impl Model {
         Some(one)
     }
 
-    fn remembered_one(&mut self, destination: u8, known: &Known) -> Option<usize> {
+    fn by_memory(&mut self, destination: u8, known: &Known) -> Option<usize> {
         let one = known.members[0];
         let real = &self.reals[one];
         // Its threshold is not asked about.
@@ -181,7 +181,7 @@ impl Model {
         chosen
     }
 
-    fn remembered_set(&mut self, destination: u8, mut known: Known) -> Option<usize> {
+    fn by_set(&mut self, destination: u8, mut known: Known) -> Option<usize> {
         known.used = self.now;
         let least = self.least(&known.members);
         if known.members.len() > 1
