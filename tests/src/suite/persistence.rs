@@ -77,6 +77,11 @@ fn template(context: &Context) -> Result<()> {
         same("the server of the same client", &ask()?, &first)?;
     }
     let other = setup.net.add_client(&setup.lab)?;
+    until(
+        "the attachment to a new client's interface",
+        Duration::from_secs(10),
+        || Ok(setup.bpvs("status")?.contains("eth1")),
+    )?;
     let second = client::who_udp(&other, at(UDP))?;
     ensure!(second != first, "two clients in turn got the same server");
 
