@@ -196,9 +196,13 @@ fn successor<A: Address, T: Tables<A>>(
     let opening = tcp & u8::from(state::opening(state));
     let assured = (bit(kept, ANSWERED) | goes_on) & (opening ^ 1);
     let counted = tcp & u8::from(state::active(state));
+    // Half a stream may go on as long as a whole one, where the service says how long that is. Not where the other half is
+    // never seen to end.
+    let half = u8::from((state == state::CLOSE_WAIT) | (state == state::FIN_WAIT))
+        & (bit(kept, NO_OUTPUT) ^ 1);
     let deadline = tables
         .now()
-        .plus(timeout(tables, conn.server.load(), state));
+        .plus(timeout(tables, conn.server.load(), state, u32::from(half)));
     let flags = kept | (assured * ASSURED) | (counted * COUNTED);
     Word::new(deadline, word.generation(), state, flags)
 }
@@ -218,27 +222,30 @@ fn settle<A: Address, T: Tables<A>>(tables: &T, conn: &Conn<A>, old: Word, new: 
     }
 }
 
-/// Ticks that a connection may idle in this state.
+/// Ticks that a connection may idle in this state: the scope's, or the service's own for one that lives. Half of a stream
+/// (`half` is 1) gets the longer of the two.
 #[inline(always)]
-pub fn timeout<A: Address, T: Tables<A>>(tables: &T, server: u32, state: State) -> u32 {
-    if state == state::ESTABLISHED || state == state::UDP {
-        let own = tables
-            .server(server)
-            .and_then(|server| tables.service(server.service.load()))
-            .map_or(0, |service| {
-                if state == state::UDP {
-                    service.udp_timeout.load()
-                } else {
-                    service.tcp_timeout.load()
-                }
-            });
-        if own != 0 {
-            return own;
-        }
-    }
-    tables
+fn timeout<A: Address, T: Tables<A>>(tables: &T, server: u32, state: State, half: u32) -> u32 {
+    let usual = tables
         .scope()
         .map_or(Tick::from_secs(state::TIMEOUTS[0]).0, |scope: &Scope| {
             scope.timeouts[usize::from(state & 15)]
-        })
+        });
+    const LIVES: u32 = 1 << state::ESTABLISHED | 1 << state::UDP;
+    if LIVES >> (state & 31) & 1 | half == 0 {
+        return usual;
+    }
+    let Some(service) = tables
+        .server(server)
+        .and_then(|server| tables.service(server.service.load()))
+    else {
+        return usual;
+    };
+    let own = if state == state::UDP {
+        &service.udp_timeout
+    } else {
+        &service.tcp_timeout
+    };
+    let own = own.load();
+    if own > usual * half { own } else { usual }
 }

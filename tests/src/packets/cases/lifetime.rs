@@ -31,6 +31,10 @@ pub(super) fn cases() -> Vec<Case> {
         fins_cross(),
         settings(),
         own_timeouts(),
+        half_closed(true, 7200),
+        half_closed(false, 7200),
+        half_closed(true, 30),
+        half_closed(false, 30),
     ]
 }
 
@@ -240,10 +244,49 @@ fn own_timeouts() -> Case {
     .check(Check::State(flow(), state::ESTABLISHED, 7200))
     .wait(7000)
     .asks(&client(flag::ACK), &SERVERS[0])
-    .answers(&server(flag::FIN | flag::ACK))
-    .check(Check::State(flow(), state::FIN_WAIT, 7))
     .asks(&question, &SERVERS[0])
     .check(Check::State(Flow::of(&question), state::UDP, 15))
+}
+
+/// Half a stream, of which either side has said that it has no more to say.
+fn half_closed(by_client: bool, own: u32) -> Case {
+    let (who, state) = if by_client {
+        ("client", state::CLOSE_WAIT)
+    } else {
+        ("real server", state::FIN_WAIT)
+    };
+    let (sentence, left) = if own > 60 {
+        (
+            "lives as long as a whole one where the service says how long",
+            own,
+        )
+    } else {
+        (
+            "lives no shorter for a service's own short timeout",
+            if by_client { 60 } else { 120 },
+        )
+    };
+    let service = Service::usual(TCP)
+        .with(&[(SERVERS[0], SERVER_PORT, 1)])
+        .timeouts(own, 0);
+    let case = Case::new(
+        format!("A stream that the {who} has closed {sentence}"),
+        World::empty().service(service),
+    )
+    .opened(CLIENT_PORT, &SERVERS[0]);
+    let case = if by_client {
+        case.asks(&client(flag::FIN | flag::ACK), &SERVERS[0])
+    } else {
+        case.answers(&server(flag::FIN | flag::ACK))
+    };
+    let case = case.check(Check::State(flow(), state, left)).wait(left - 5);
+    // The half that is still open goes on.
+    let case = if by_client {
+        case.answers(&server(flag::ACK))
+    } else {
+        case.asks(&client(flag::ACK), &SERVERS[0])
+    };
+    case.check(Check::State(flow(), state, left))
 }
 
 fn reset() -> Case {
