@@ -486,13 +486,22 @@ pub fn refuse<F: Family, P: Packet, T: Tables<F::Address>>(
     if reason == Reason::Reset {
         return F::reset(packet, tables, &header).word();
     }
+    let to_client = value >> 16 & 1 == 0;
+    // Its hop limit has been counted down by then (ip_vs_nat_xmit); that of a reply has not.
+    if reason == Reason::TooBig
+        && to_client
+        && !packet.arrival().egress
+        && F::decrement_hop_limit(packet, L3).is_none()
+    {
+        return Verdict::drop(reason).word();
+    }
     let refusal = match reason {
         Reason::TimeExceeded => Refusal::TIME_EXCEEDED,
         Reason::TooBig => Refusal::fragmentation_needed(value & 0xffff),
         _ => Refusal::PORT_UNREACHABLE,
     };
     // To the client the director is the service address, to the real server it is the interface's.
-    let from = if value >> 16 & 1 != 0 {
+    let from = if !to_client {
         let own = tables
             .interface(packet.arrival().ifindex)
             .map_or(Be32::ZERO, |interface| interface.address);
