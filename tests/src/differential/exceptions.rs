@@ -48,6 +48,26 @@ pub const ALL: &[Exception] = &[
             (1..=3).contains(&less) && shorten(&mut same.ip.body, less) && same == *bpvs
         },
     },
+    Exception {
+        name: "another-source-port",
+        reason: "two connections whose replies could not be told apart: the second one gets another source port",
+        fits: |step, ipvs, bpvs| {
+            let Step::Packet(packet) = step else {
+                return false;
+            };
+            let mut same = ipvs.clone();
+            let (Body::Tcp { sport, .. } | Body::Udp { sport, .. }) = &mut same.ip.body else {
+                return false;
+            };
+            let (Body::Tcp { sport: ours, .. } | Body::Udp { sport: ours, .. }) = &bpvs.ip.body
+            else {
+                return false;
+            };
+            let its_own = packet.way == step::Way::Request && packet.client.port() == *sport;
+            *sport = *ours;
+            its_own && *ours >= 1024 && same == *bpvs
+        },
+    },
 ];
 
 /// Takes bytes off the end of what an ICMP error quotes.
