@@ -11,6 +11,7 @@ use super::{Case, Context, case};
 use crate::client;
 use crate::host::Host;
 use crate::icmp::{Listener, Message, ping};
+use crate::slow::patient;
 use crate::topology::at;
 use crate::topology::director::{CLIENT, DIRECTOR, Options, SERVICE, server_address};
 
@@ -201,7 +202,7 @@ fn set_mtu(setup: &Setup, interface: &str) -> Result<()> {
         .net
         .director
         .ip(&format!("link set {interface} mtu 1300"))?;
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(patient(Duration::from_millis(300)));
     Ok(())
 }
 
