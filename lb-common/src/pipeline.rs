@@ -251,7 +251,9 @@ fn known<'t, A: Address, T: Tables<A>>(tables: &'t T, segment: &Segment<A>) -> F
     let available = server.is_some_and(|server| server.flags.load() & AVAILABLE != 0);
     if segment.event == Some(Event::Syn) {
         let weight = server.map_or(0, |server| server.weight.load());
-        if begins_anew(conn, found.word, flags(), weight) {
+        // A client that uses the port of a connection to a removed real server again is not to wait for that one's end, as it
+        // has to with IPVS.
+        if !available || begins_anew(conn, found.word, flags(), weight) {
             return replace(tables, &segment.key, conn, found.word);
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lb_common::{
-    abi::{SCOPE_EXPIRE_REMOVED, SweepItem, V4},
+    abi::{SweepItem, V4},
     conn::state,
     host::{Bytes, Memory},
     verdict::Reason,
@@ -321,7 +321,6 @@ fn removed() -> Memory<V4> {
     );
     // The newest has the second index.
     memory.remove_server(2);
-    memory.set_flag(SCOPE_EXPIRE_REMOVED, true);
     memory
 }
 
