@@ -22,6 +22,7 @@ pub mod classify;
 pub mod conn;
 pub mod emit;
 pub mod family;
+mod forward;
 #[cfg(feature = "host")]
 pub mod host;
 pub mod icmp;

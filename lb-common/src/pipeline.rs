@@ -2,10 +2,10 @@
 
 use crate::{
     abi::{
-        AVAILABLE, Address, AnswerKey, Be16, Be32, Conn, ConnKey, DIRECT, FragmentPorts,
-        HOP_FORWARD, HOP_LOCAL, KIND_FWMARK, NO_OUTPUT, PERSISTENT, REPLY, RESET, SCOPE_ANSWERS,
-        SCOPE_CACHE_BYPASS, SCOPE_EXPIRE_REMOVED, SCOPE_NO_REUSE, SCOPE_RESETS,
-        SCOPE_REUSE_FIN_WAIT, SCOPE_SLOPPY_TCP, Tick, V4, Word,
+        AVAILABLE, Address, AnswerKey, Be16, Be32, Conn, ConnKey, HOP_LOCAL, KIND_FWMARK,
+        NO_OUTPUT, PERSISTENT, REPLY, RESET, SCOPE_ANSWERS, SCOPE_CACHE_BYPASS,
+        SCOPE_EXPIRE_REMOVED, SCOPE_NO_REUSE, SCOPE_RESETS, SCOPE_REUSE_FIN_WAIT, SCOPE_SLOPPY_TCP,
+        Tick, V4, Word,
     },
     arp, classify,
     conn::{
@@ -15,13 +15,12 @@ use crate::{
         state::{self, Event},
         track::{self, Tracked},
     },
-    emit::{self, Kind, Way},
-    family::{Family, Fragment, Header, Ipv4},
+    family::{Family, Ipv4},
+    forward::{bytes, forward},
     icmp::error::Refusal,
     link::{self, Content, L3},
     packet::Packet,
-    rewrite,
-    tables::{Tables, Traffic},
+    tables::Tables,
     transport::{self, Segment},
     verdict::{Action, Reason, Step, Verdict},
 };
@@ -252,6 +251,8 @@ fn known<'t, A: Address, T: Tables<A>>(tables: &'t T, segment: &Segment<A>) -> F
     let available = server.is_some_and(|server| server.flags.load() & AVAILABLE != 0);
     if segment.event == Some(Event::Syn) {
         let weight = server.map_or(0, |server| server.weight.load());
+        // A client that uses the port of a connection to a removed real server again is not to wait for that one's end, as it
+        // has to with IPVS.
         if !available || begins_anew(conn, found.word, flags(), weight) {
             return replace(tables, &segment.key, conn, found.word);
         }
@@ -510,122 +511,4 @@ pub fn refuse<F: Family, P: Packet, T: Tables<F::Address>>(
         header.dst
     };
     F::refuse(packet, tables, &header, refusal, from, reason).word()
-}
-
-/// Rewrites the packet and sends it on.
-#[inline(always)]
-fn forward<F: Family, P: Packet, T: Tables<F::Address>>(
-    packet: &mut P,
-    tables: &T,
-    header: &Header<F::Address>,
-    segment: &Segment<F::Address>,
-    known: &Known<'_, F::Address>,
-) -> Step<Verdict> {
-    if header.fragment == Fragment::First {
-        let (sport, dport) = (segment.key.sport, segment.key.dport);
-        let deadline = tables.now().plus(FRAGMENT_LIFE).0;
-        let key = transport::fragment_key(header, segment.key.scope_protocol);
-        tables.remember_fragment(
-            &key,
-            &FragmentPorts {
-                sport,
-                dport,
-                deadline,
-            },
-        );
-    }
-    let way = way_out::<F, P, T>(packet, tables, header, &segment.key, known);
-    if way.is_obstacle() {
-        return Err(obstructed(way, known.is_reply()));
-    }
-    count_traffic(packet, tables, header, known);
-    let reason = if known.is_reply() {
-        Reason::Replied
-    } else {
-        Reason::Forwarded
-    };
-    rewrite::masquerade::<F, P>(packet, L3, header, known, segment.has_header)
-        .and_then(|()| emit::leave::<F, P, T>(packet, tables, L3, way, reason))
-        .ok_or(Verdict::drop(Reason::RewriteFailed))
-}
-
-/// Where a packet of this connection leaves.
-#[inline(always)]
-pub(crate) fn way_out<F: Family, P: Packet, T: Tables<F::Address>>(
-    packet: &P,
-    tables: &T,
-    header: &Header<F::Address>,
-    key: &ConnKey<F::Address>,
-    known: &Known<'_, F::Address>,
-) -> Way {
-    // A local real server's reply is on its way to the client already: only its source is new.
-    let on_its_way = known.is_reply() || !known.word.has(DIRECT);
-    if packet.arrival().egress && known.to.dst == key.dst && on_its_way {
-        return Way::STAY;
-    }
-    emit::way::<F, P, T>(packet, tables, header, L3, hop(tables, known))
-}
-
-/// What becomes of a packet that cannot leave.
-#[inline(always)]
-pub(crate) fn obstructed(way: Way, is_reply: bool) -> Verdict {
-    match way.kind {
-        Kind::TimeExceeded => Verdict::refuse(Reason::TimeExceeded, 0, is_reply),
-        Kind::TooBig => Verdict::refuse(Reason::TooBig, way.value, is_reply),
-        _ => Verdict::drop(Reason::NoRoute),
-    }
-}
-
-/// The connection's hop; looked up again when it has gone, and once a second in case the route has changed.
-#[inline(always)]
-fn hop<A: Address, T: Tables<A>>(tables: &T, known: &Known<'_, A>) -> u32 {
-    let usable = tables
-        .hop(known.hop)
-        .is_some_and(|hop| matches!(hop.kind.load(), HOP_FORWARD | HOP_LOCAL));
-    let fresh = known.conn.seen.load() != tables.now().0;
-    if usable && fresh {
-        return known.hop;
-    }
-    let hop = tables.route(target(tables, known));
-    if hop != known.hop {
-        known.conn.hop.store(hop);
-    }
-    hop
-}
-
-/// Where a packet goes next: with direct routing not to its destination.
-#[inline(always)]
-fn target<A: Address, T: Tables<A>>(tables: &T, known: &Known<'_, A>) -> A {
-    if known.is_reply() || !known.word.has(DIRECT) {
-        return known.to.dst;
-    }
-    tables
-        .server(known.server)
-        .map_or(known.to.dst, |server| A::from_words(server.address.load()))
-}
-
-/// Counts a packet for the real server.
-#[inline(always)]
-pub(crate) fn count_traffic<A: Address, P: Packet, T: Tables<A>>(
-    packet: &P,
-    tables: &T,
-    header: &Header<A>,
-    known: &Known<'_, A>,
-) {
-    let traffic = if known.is_reply() {
-        Traffic::Out
-    } else {
-        Traffic::In
-    };
-    tables.count_server(known.server, traffic, bytes(packet, header));
-}
-
-/// Bytes from the network header on.
-#[inline(always)]
-fn bytes<A, P: Packet>(packet: &P, header: &Header<A>) -> u32 {
-    if header.total == 0 {
-        packet.arrival().length.wrapping_sub(L3)
-    } else {
-        header.total
-    }
 }

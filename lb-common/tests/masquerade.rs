@@ -122,7 +122,8 @@ impl Packet {
 prop_compose! {
     fn packet()(
         src in prop::array::uniform4(1..=126_u8),
-        sport: u16,
+        // What comes from 20 is never scheduled.
+        sport in any::<u16>().prop_filter("FTP data", |port| *port != 20),
         udp: bool,
         ttl in 3..=255_u8,
         words in 0..=10_usize,

@@ -7,9 +7,10 @@ use crate::{
     conn::find::{self, Known},
     emit,
     family::{Family, Fragment, Header, Ipv4, add_to_checksum},
+    forward,
     link::L3,
     packet::Packet,
-    pipeline, rewrite,
+    rewrite,
     tables::Tables,
     transport,
     verdict::{Reason, Step, Verdict},
@@ -59,9 +60,9 @@ pub(super) fn follow<P: Packet, T: Tables<V4>>(
     let Some(known) = found.conn.and_then(|conn| Known::copy(conn, found.word)) else {
         return Err(unrelated);
     };
-    let way = pipeline::way_out::<Ipv4, P, T>(packet, tables, header, &key, &known);
+    let way = forward::way_out::<Ipv4, P, T>(packet, tables, header, &key, &known);
     if way.is_obstacle() {
-        return Err(pipeline::obstructed(way, known.is_reply()));
+        return Err(forward::obstructed(way, known.is_reply()));
     }
 
     // An error from the real server's side comes from the service address, whoever sent it (ip_vs_nat_icmp).
@@ -97,7 +98,7 @@ pub(super) fn follow<P: Packet, T: Tables<V4>>(
     })();
     match changed {
         Some(verdict) => {
-            pipeline::count_traffic(packet, tables, header, &known);
+            forward::count_traffic(packet, tables, header, &known);
             Ok(verdict)
         }
         None => Err(Verdict::drop(Reason::RewriteFailed)),

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hash, RandomState};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
-use lb_common::abi::{AVAILABLE, Conn, ConnKey, REPLY, SweepItem, Tick, V4, Word};
+use lb_common::abi::{AVAILABLE, Be16, Conn, ConnKey, DIRECT, REPLY, SweepItem, Tick, V4, Word};
 use lb_common::conn::state;
 
 use super::maps::{Maps, Plain, SWEEP};
@@ -117,7 +118,7 @@ pub(super) fn read(
             kind: Kind::Connection(protocol),
             client,
             service: words::socket(key.dst, key.dport),
-            server: words::socket(to.dst, to.dport),
+            server: destination(maps, entry),
             source_nat: (source != client).then_some(source),
             state: state::NAMES
                 .get(usize::from(entry.word.state()))
@@ -129,6 +130,20 @@ pub(super) fn read(
     while walk(maps, &mut cursor, BATCH, &mut show)? {}
     templates::read(maps, scope, visit);
     Ok(())
+}
+
+/// Where a connection's packets go: by direct routing they do not say so themselves.
+fn destination(maps: &Maps, entry: &Entry) -> SocketAddr {
+    let to = entry.conn.to();
+    if !entry.word.has(DIRECT) {
+        return words::socket(to.dst, to.dport);
+    }
+    let server = maps.servers.at(entry.conn.server.load());
+    let port = match server.port.load() {
+        Be16::ZERO => to.dport,
+        port => port,
+    };
+    SocketAddr::new(words::address_of(server.address.load()), port.get())
 }
 
 /// From now to a deadline; nothing when it has passed.

@@ -63,10 +63,14 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Words that bpvs's own command line does not know stand for what it does not have yet.
+    /// Words that bpvs's own command line does not know, and what its ipvsadm refuses with a sentence of its own, stand for
+    /// what it does not have yet.
     fn or_missing(self) -> Self {
         match self {
-            Self::Said(said) if !said.exact && said.status == 2 => {
+            Self::Said(said)
+                if !said.exact && said.status == 2
+                    || said.status == 3 && said.error.starts_with("bpvs: ") =>
+            {
                 Self::Missing(said.error.lines().next().unwrap_or_default().to_owned())
             }
             other => other,

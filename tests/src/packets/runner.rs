@@ -305,9 +305,9 @@ fn counted(packet: &Bytes, seen: &Seen, before: &[Counts], after: &[Counts]) -> 
         Reason::Forwarded => packets == inwards && conns <= 1,
         Reason::Replied => packets == outwards && conns == 0,
         Reason::IcmpRelated => (packets == inwards || packets == outwards) && conns == 0,
-        // Made, and then the packet could not leave.
+        // Made perhaps, and then the packet could not leave: a client's is counted, a real server's is not.
         Reason::TimeExceeded | Reason::TooBig | Reason::NoRoute => {
-            packets == ServerStats::default() && conns <= 1
+            (packets == ServerStats::default() || packets == inwards) && conns <= 1
         }
         _ => moved == ServerStats::default(),
     };

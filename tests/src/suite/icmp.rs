@@ -202,7 +202,7 @@ fn set_mtu(setup: &Setup, interface: &str) -> Result<()> {
         .net
         .director
         .ip(&format!("link set {interface} mtu 1300"))?;
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(patient(Duration::from_millis(300)));
     Ok(())
 }
 

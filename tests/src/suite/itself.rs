@@ -264,7 +264,7 @@ fn drain(context: &Context) -> Result<()> {
         },
     )?;
     // Well above what a busy scheduler makes of a sleep.
-    let half = patient(Duration::from_millis(50));
+    let half = patient(Duration::from_millis(250));
     let keep = Load::new(Kind::KeepAlive { requests: 0 }, at("10.0.1.11:8000"))
         .path(&format!("/slow?ms={}", 2 * half.as_millis()))
         .clients(10)

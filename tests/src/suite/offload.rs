@@ -3,7 +3,6 @@
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, UdpSocket};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -221,7 +220,7 @@ pub(super) fn burst(
 ) -> Result<std::io::Result<usize>> {
     host.run(|| -> Result<std::io::Result<usize>> {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-        socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+        socket.set_read_timeout(Some(client::patience()))?;
         socket.connect(at(UDP))?;
         setsockopt(&socket, sockopt::UdpGsoSegment, &i32::try_from(bytes)?)
             .context("no segments for UDP")?;

@@ -19,6 +19,7 @@ use crate::host::Host;
 use crate::icmp::{Listener, Message};
 use crate::ip::Packet;
 use crate::offload;
+use crate::slow::patient;
 use crate::tap::{Sum, Tap};
 use crate::task::{Ports, Task};
 use crate::topology::at;
@@ -149,7 +150,7 @@ fn path_mtu(host: &Host, to: Ipv4Addr) -> Result<u64> {
 fn narrow(setup: &Setup, interface: &str) -> Result<()> {
     let director = &setup.net.director;
     director.ip(&format!("link set {interface} mtu {LESS}"))?;
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(patient(Duration::from_millis(300)));
     Ok(())
 }
 

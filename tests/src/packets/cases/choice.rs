@@ -316,7 +316,7 @@ fn another_scheduler() -> Case {
     let case = order_to(case, SERVICE, 0, &[2, 2]).change(Change::Scheduler(0, SCHEDULER_DH));
     let case = order_to(case, OTHER_SERVICE, 10, &[2]);
     let case = order_to(case, SERVICE, 2, &[0]).change(Change::Scheduler(0, SCHEDULER_RR));
-    let case = order_to(case, SERVICE, 3, &[2]).wait(1);
+    let case = order_to(case, SERVICE, 3, &[2]).wait(30);
     let case = case.change(Change::Scheduler(0, SCHEDULER_LBLC));
     // It was the third's before.
     let case = order_to(case, SERVICE, 4, &[1]);

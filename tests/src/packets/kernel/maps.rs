@@ -90,11 +90,6 @@ pub(super) fn now() -> Tick {
     })
 }
 
-/// A time of the tables in memory by the clock of the programs.
-fn from_clock(memory: &Memory<V4>, ticks: u32) -> u32 {
-    now().0.wrapping_add_signed(Tick(ticks).since(memory.now()))
-}
-
 macro_rules! typed {
     ($object:expr, $get:ident, $name:literal) => {
         $object
@@ -231,8 +226,8 @@ impl<'o> Maps<'o> {
         budget.set(0, full, 0).map_err(failed("fill ERROR_BUDGET"))
     }
 
-    /// Writes the daemon's part of the tables.
-    pub(super) fn write(&mut self, memory: &Memory<V4>) -> Result<(), String> {
+    /// Writes the daemon's part of the tables. `shift`: from a time of its past to one of the programs' past.
+    pub(super) fn write(&mut self, memory: &Memory<V4>, shift: u32) -> Result<(), String> {
         self.empty::<ServiceKey<V4>, u32>("SERVICE_KEYS")?;
         self.empty::<MarkKey<V4>, MarkValue>("MARKS")?;
         self.empty::<AnswerKey<V4>, u32>("ANSWERS")?;
@@ -279,7 +274,7 @@ impl<'o> Maps<'o> {
         for index in 0..OBJECTS {
             let mut service: Words<SERVICE> =
                 words(memory.service(index).ok_or("no such service")?);
-            service[BOUND] = from_clock(memory, service[BOUND]);
+            service[BOUND] = service[BOUND].wrapping_add(shift);
             services
                 .set(index, Plain(service), 0)
                 .map_err(failed("write SERVICES"))?;
@@ -296,7 +291,9 @@ impl<'o> Maps<'o> {
         let mut hops: Array<&mut MapData, Plain<Words<HOP>>> = typed!(self.0, map_mut, "HOPS");
         for index in 0..OBJECTS {
             let mut hop: Words<HOP> = words(memory.hop(index).ok_or("no such hop")?);
-            hop[HOP_LEASE] = from_clock(memory, hop[HOP_LEASE]);
+            // From one clock to the other.
+            let left = Tick(hop[HOP_LEASE]).since(memory.now());
+            hop[HOP_LEASE] = now().0.wrapping_add_signed(left);
             hops.set(index, Plain(hop), 0)
                 .map_err(failed("write HOPS"))?;
         }

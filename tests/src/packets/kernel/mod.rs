@@ -16,6 +16,7 @@ use lb_common::{
     abi::{Be16, COUNTED, ConnKey, REPLY, Tick, V4, Word},
     conn::state,
     host::{Bytes, Capacity, Memory},
+    tables::Tables as _,
     verdict::{Action, Reason},
 };
 
@@ -44,6 +45,9 @@ pub struct Kernel {
     memory: Option<Memory<V4>>,
     services: Vec<u32>,
     servers: Vec<u32>,
+    /// From a time that has passed by the clock in memory, which stands still while the case runs, to one by the
+    /// programs' clock.
+    shift: u32,
 }
 
 impl Kernel {
@@ -120,11 +124,13 @@ impl Runner for Kernel {
             },
         );
         (self.services, self.servers) = world.set_up(&mut memory)?;
+        self.shift = maps::now().0.wrapping_sub(memory.now().0);
         self.memory = Some(memory);
+        let shift = self.shift;
         let (object, memory) = self.parts()?;
         let mut maps = Maps::of(object)?;
         maps.clear()?;
-        maps.write(memory)
+        maps.write(memory, shift)
     }
 
     fn packet(&mut self, packet: &Bytes) -> Result<Seen, String> {
@@ -187,9 +193,11 @@ impl Runner for Kernel {
     }
 
     fn wait(&mut self, seconds: u32) -> Result<(), String> {
+        let ticks = Tick::from_secs(seconds).0;
+        self.shift = self.shift.wrapping_sub(ticks);
         let (object, memory) = self.parts()?;
         memory.advance(Duration::from_secs(u64::from(seconds)));
-        Maps::of(object)?.age(Tick::from_secs(seconds).0)
+        Maps::of(object)?.age(ticks)
     }
 
     fn change(&mut self, change: &Change) -> Result<(), String> {
@@ -198,11 +206,12 @@ impl Runner for Kernel {
             return force(&mut Maps::of(object)?, &key(flow), *state);
         }
         let (services, servers) = (self.services.clone(), self.servers.clone());
+        let shift = self.shift;
         let (object, memory) = self.parts()?;
         let mut maps = Maps::of(object)?;
         maps.fetch(memory)?;
         let added = super::host::apply(memory, &services, &servers, change)?;
-        maps.write(memory)?;
+        maps.write(memory, shift)?;
         self.servers.extend(added);
         Ok(())
     }

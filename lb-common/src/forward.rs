@@ -1,0 +1,137 @@
+//! Sending a packet of a known connection on: its way out, what it counts, its rewrite.
+
+use crate::{
+    abi::{Address, ConnKey, DIRECT, FragmentPorts, HOP_FORWARD, HOP_LOCAL},
+    conn::find::Known,
+    emit::{self, Kind, Way},
+    family::{Family, Fragment, Header},
+    link::L3,
+    packet::Packet,
+    pipeline::FRAGMENT_LIFE,
+    rewrite,
+    tables::{Tables, Traffic},
+    transport::{self, Segment},
+    verdict::{Reason, Step, Verdict},
+};
+
+/// Rewrites the packet and sends it on.
+#[inline(always)]
+pub(crate) fn forward<F: Family, P: Packet, T: Tables<F::Address>>(
+    packet: &mut P,
+    tables: &T,
+    header: &Header<F::Address>,
+    segment: &Segment<F::Address>,
+    known: &Known<'_, F::Address>,
+) -> Step<Verdict> {
+    if header.fragment == Fragment::First {
+        let (sport, dport) = (segment.key.sport, segment.key.dport);
+        let deadline = tables.now().plus(FRAGMENT_LIFE).0;
+        let key = transport::fragment_key(header, segment.key.scope_protocol);
+        tables.remember_fragment(
+            &key,
+            &FragmentPorts {
+                sport,
+                dport,
+                deadline,
+            },
+        );
+    }
+    let way = way_out::<F, P, T>(packet, tables, header, &segment.key, known);
+    // IPVS counts a client's packet before it finds that it cannot leave (ip_vs_in_hook); a real server's that cannot is
+    // stopped before IPVS sees it (ip_forward).
+    if !(way.is_obstacle() && known.is_reply()) {
+        count_traffic(packet, tables, header, known);
+    }
+    if way.is_obstacle() {
+        return Err(obstructed(way, known.is_reply()));
+    }
+    let reason = if known.is_reply() {
+        Reason::Replied
+    } else {
+        Reason::Forwarded
+    };
+    rewrite::masquerade::<F, P>(packet, L3, header, known, segment.has_header)
+        .and_then(|()| emit::leave::<F, P, T>(packet, tables, L3, way, reason))
+        .ok_or(Verdict::drop(Reason::RewriteFailed))
+}
+
+/// Where a packet of this connection leaves.
+#[inline(always)]
+pub(crate) fn way_out<F: Family, P: Packet, T: Tables<F::Address>>(
+    packet: &P,
+    tables: &T,
+    header: &Header<F::Address>,
+    key: &ConnKey<F::Address>,
+    known: &Known<'_, F::Address>,
+) -> Way {
+    // A local real server's reply is on its way to the client already: only its source is new.
+    let on_its_way = known.is_reply() || !known.word.has(DIRECT);
+    if packet.arrival().egress && known.to.dst == key.dst && on_its_way {
+        return Way::STAY;
+    }
+    emit::way::<F, P, T>(packet, tables, header, L3, hop(tables, known))
+}
+
+/// What becomes of a packet that cannot leave.
+#[inline(always)]
+pub(crate) fn obstructed(way: Way, is_reply: bool) -> Verdict {
+    match way.kind {
+        Kind::TimeExceeded => Verdict::refuse(Reason::TimeExceeded, 0, is_reply),
+        Kind::TooBig => Verdict::refuse(Reason::TooBig, way.value, is_reply),
+        _ => Verdict::drop(Reason::NoRoute),
+    }
+}
+
+/// The connection's hop; looked up again when it has gone, and once a second in case the route has changed.
+#[inline(always)]
+fn hop<A: Address, T: Tables<A>>(tables: &T, known: &Known<'_, A>) -> u32 {
+    let usable = tables
+        .hop(known.hop)
+        .is_some_and(|hop| matches!(hop.kind.load(), HOP_FORWARD | HOP_LOCAL));
+    let fresh = known.conn.seen.load() != tables.now().0;
+    if usable && fresh {
+        return known.hop;
+    }
+    let hop = tables.route(target(tables, known));
+    if hop != known.hop {
+        known.conn.hop.store(hop);
+    }
+    hop
+}
+
+/// Where a packet goes next: with direct routing not to its destination.
+#[inline(always)]
+fn target<A: Address, T: Tables<A>>(tables: &T, known: &Known<'_, A>) -> A {
+    if known.is_reply() || !known.word.has(DIRECT) {
+        return known.to.dst;
+    }
+    tables
+        .server(known.server)
+        .map_or(known.to.dst, |server| A::from_words(server.address.load()))
+}
+
+/// Counts a packet for the real server.
+#[inline(always)]
+pub(crate) fn count_traffic<A: Address, P: Packet, T: Tables<A>>(
+    packet: &P,
+    tables: &T,
+    header: &Header<A>,
+    known: &Known<'_, A>,
+) {
+    let traffic = if known.is_reply() {
+        Traffic::Out
+    } else {
+        Traffic::In
+    };
+    tables.count_server(known.server, traffic, bytes(packet, header));
+}
+
+/// Bytes from the network header on.
+#[inline(always)]
+pub(crate) fn bytes<A, P: Packet>(packet: &P, header: &Header<A>) -> u32 {
+    if header.total == 0 {
+        packet.arrival().length.wrapping_sub(L3)
+    } else {
+        header.total
+    }
+}
