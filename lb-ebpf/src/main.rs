@@ -9,16 +9,18 @@
 )]
 
 mod maps;
+mod memory;
 mod parts;
 mod skb;
 mod tables;
+mod xdp;
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::TC_ACT_SHOT,
+    bindings::{TC_ACT_SHOT, xdp_action},
     helpers::generated::{bpf_redirect, bpf_redirect_neigh, bpf_skb_vlan_pop},
-    macros::classifier,
-    programs::TcContext,
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
 };
 use aya_log_ebpf::debug;
 use lb_common::{
@@ -29,7 +31,7 @@ use lb_common::{
     verdict::{Action, Reason},
 };
 
-use crate::{maps::SWEEP, skb::Skb, tables::Maps};
+use crate::{maps::SWEEP, skb::Skb, tables::Maps, xdp::Arrived};
 
 /// Go on with whatever comes next on this hook: `TCX_NEXT`, and `TC_ACT_UNSPEC` for clsact.
 const NEXT: i32 = -1;
@@ -71,7 +73,8 @@ fn run(context: &TcContext, egress: bool) -> i32 {
     // SAFETY: helpers that take plain numbers, or no parameters at all.
     let code = unsafe {
         match verdict.action {
-            Action::Pass => i64::from(NEXT),
+            // Handed over is only what comes before this program.
+            Action::Pass | Action::HandOver => i64::from(NEXT),
             Action::Drop | Action::Refuse => i64::from(TC_ACT_SHOT),
             Action::Transmit => bpf_redirect(verdict.ifindex, 0),
             Action::Resolve => bpf_redirect_neigh(verdict.ifindex, core::ptr::null_mut(), 0, 0),
@@ -81,12 +84,44 @@ fn run(context: &TcContext, egress: bool) -> i32 {
     code as i32
 }
 
+/// What arrives on an interface, before the kernel has made a socket buffer of it. What it cannot finish goes on as it came,
+/// and is `tc_ingress`'s.
+#[xdp]
+pub fn xdp_ingress(context: XdpContext) -> u32 {
+    let Some(Arrived { frame, tag }) = Arrived::take(&context) else {
+        return xdp_action::XDP_PASS;
+    };
+    let arrival = frame.arrival();
+    let mut parts = parts::Early::new(context.ctx, arrival.ifindex);
+    let verdict = pipeline::handle(&frame, &Maps, &mut parts);
+    if verdict.action == Action::HandOver {
+        return frame.leave(tag, xdp_action::XDP_PASS);
+    }
+    if verdict.reason.ends() {
+        tell(&context, arrival.ifindex, verdict.reason);
+    }
+    if verdict.action == Action::Drop {
+        return xdp_action::XDP_DROP;
+    }
+    // Back where it came from: with the tag that it came with, whose priority was the sender's.
+    if verdict.ifindex == arrival.ifindex && verdict.vlan == 0 {
+        return frame.leave(tag & xdp::VLAN_ID, xdp_action::XDP_TX);
+    }
+    let back = verdict.ifindex == arrival.wire;
+    let action = frame.leave(verdict.vlan, xdp_action::XDP_TX);
+    if back || action != xdp_action::XDP_TX {
+        return action;
+    }
+    // SAFETY: a helper that takes plain numbers.
+    unsafe { bpf_redirect(verdict.ifindex, 0) as u32 }
+}
+
 /// Writes into the log why a packet ends. The level is a constant: where it is off the verifier takes this out.
 ///
 /// By itself, for what it needs of the stack would be added to that of the pipeline's deepest chain of calls: kernels
 /// before 6.7 count 32 bytes at a time, and find more than the 512 that there are.
 #[inline(never)]
-fn tell(context: &TcContext, ifindex: u32, reason: Reason) {
+fn tell<C: EbpfContext>(context: &C, ifindex: u32, reason: Reason) {
     debug!(
         context,
         "scope {}, interface {}: a packet ends: {}",

@@ -4,7 +4,10 @@ pub mod stack;
 pub mod stats;
 
 use anyhow::{Context, Result};
-use aya::{Ebpf, EbpfLoader, programs::SchedClassifier};
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{Program, SchedClassifier, Xdp},
+};
 use lb_common::{host::Capacity, verdict::Reason};
 
 /// The scope that such programs serve.
@@ -13,7 +16,9 @@ pub const SCOPE: u32 = 1;
 pub const OBJECTS: u32 = 64;
 
 /// The programs with their names in the object.
-pub const PROGRAMS: [&str; 3] = ["tc_ingress", "tc_egress", "sweep"];
+pub const PROGRAMS: [&str; 4] = ["tc_ingress", "tc_egress", "sweep", XDP];
+/// The one of them that is XDP's.
+pub const XDP: &str = "xdp_ingress";
 
 /// Loads the object with small maps that nobody else sees.
 ///
@@ -41,6 +46,7 @@ pub fn load_from(bytes: &[u8], capacity: Capacity) -> Result<Ebpf> {
         ("ROUTES", 1024),
         ("HOPS", OBJECTS),
         ("INTERFACES", 64),
+        ("WIRES", 64),
         ("CONNS", entries),
         ("RING", capacity.half_open + capacity.assured),
         ("TICKETS", 3),
@@ -64,17 +70,32 @@ pub fn load_from(bytes: &[u8], capacity: Capacity) -> Result<Ebpf> {
     loader.load(bytes).context("cannot load the programs' maps")
 }
 
-/// One of the programs, passed by the verifier.
+/// One of the TC programs, passed by the verifier.
 ///
 /// # Errors
 /// There is no such program, or the verifier refuses it: its log is in the error.
 pub fn program<'o>(object: &'o mut Ebpf, name: &str) -> Result<&'o mut SchedClassifier> {
-    let program: &mut SchedClassifier = object
-        .program_mut(name)
-        .with_context(|| format!("no program {name}"))?
-        .try_into()?;
-    program
-        .load()
-        .with_context(|| format!("the verifier refuses {name}"))?;
+    let program: &mut SchedClassifier = named(object, name)?.try_into()?;
+    program.load().with_context(|| refused(name))?;
     Ok(program)
+}
+
+/// The XDP program, passed by the verifier.
+///
+/// # Errors
+/// As [`program`].
+pub fn xdp(object: &mut Ebpf) -> Result<&mut Xdp> {
+    let program: &mut Xdp = named(object, XDP)?.try_into()?;
+    program.load().with_context(|| refused(XDP))?;
+    Ok(program)
+}
+
+fn named<'o>(object: &'o mut Ebpf, name: &str) -> Result<&'o mut Program> {
+    object
+        .program_mut(name)
+        .with_context(|| format!("no program {name}"))
+}
+
+fn refused(name: &str) -> String {
+    format!("the verifier refuses {name}")
 }

@@ -74,7 +74,7 @@ impl Kernel {
             return Ok(());
         }
         let mut object = bpf::load(capacity).map_err(|error| format!("{error:#}"))?;
-        for name in bpf::PROGRAMS {
+        for name in ["tc_ingress", "tc_egress"] {
             bpf::program(&mut object, name).map_err(|error| format!("{error:#}"))?;
         }
         self.loaded = Some((capacity, object));
