@@ -392,7 +392,12 @@ fn service<F: Family, P: Packet, T: Tables<F::Address>>(packet: &P, tables: &T) 
         if rate != 0 && tables.draw() % rate == rate - 1 {
             return Err(Verdict::drop(Reason::DropDefence));
         }
-        let noted = create::note(tables, &segment.key, service, forward::bytes(packet, &header));
+        let noted = create::note(
+            tables,
+            &segment.key,
+            service,
+            forward::bytes(packet, &header),
+        );
         return if noted {
             Ok(OPEN)
         } else {

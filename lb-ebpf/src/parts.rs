@@ -83,9 +83,7 @@ impl pipeline::Parts for Functions {
 fn used(number: u32) -> u32 {
     let copy: u64;
     // SAFETY: a move between registers.
-    unsafe {
-        asm!("{0} = {1}", out(reg) copy, in(reg) u64::from(number), options(nomem, nostack))
-    };
+    unsafe { asm!("{0} = {1}", out(reg) copy, in(reg) u64::from(number), options(nomem, nostack)) };
     copy as u32
 }
 

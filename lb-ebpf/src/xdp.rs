@@ -1,7 +1,9 @@
 //! `Packet` over a frame in XDP, and the VLAN tags of frames: there they are among the bytes.
 
 use aya_ebpf::{
-    bindings::{xdp_action, xdp_md}, helpers::generated::bpf_xdp_adjust_head, programs::XdpContext,
+    bindings::{xdp_action, xdp_md},
+    helpers::generated::bpf_xdp_adjust_head,
+    programs::XdpContext,
 };
 use lb_common::{
     abi::{Be16, Be32, Wire, WireKey},

@@ -6,6 +6,7 @@
 
 mod audit;
 mod bytes;
+mod early;
 mod entries;
 mod marks;
 mod memory;
@@ -14,6 +15,7 @@ mod services;
 
 pub use audit::Fault;
 pub use bytes::Bytes;
+pub use early::Early;
 pub use entries::Entries;
 pub use marks::MarkRule;
 pub use memory::{Capacity, Memory};

@@ -2,8 +2,8 @@
 
 use super::Memory;
 use crate::abi::{
-    Address, AnswerKey, Be32, HOP_BLACKHOLE, HOP_FORWARD, HOP_LOCAL, HOP_ON_LINK, HOP_REDIRECT, HOP_RESOLVED,
-    Hop, Interface, Mac, SCOPE_ANSWERS, Shared, Tick,
+    Address, AnswerKey, Be32, HOP_BLACKHOLE, HOP_FORWARD, HOP_LOCAL, HOP_ON_LINK, HOP_REDIRECT,
+    HOP_RESOLVED, Hop, Interface, Mac, SCOPE_ANSWERS, Shared, Tick,
 };
 use crate::tables::Tables;
 
