@@ -8,11 +8,10 @@ use aya_ebpf::{
 use lb_common::{
     abi::{Be16, Be32, Wire, WireKey},
     checksum,
-    link::ETHERTYPE,
+    link::{ARP, ETHERTYPE, IPV4, VLAN},
     packet::{Arrival, Packet},
     tables::Tables,
 };
-use network_types::eth::EtherType;
 
 use crate::{
     maps,
@@ -99,7 +98,7 @@ impl Frame {
         let addresses = self.addresses()?;
         self.advance(-TAG)?;
         self.set_addresses(addresses)?;
-        let word = u32::from(u16::from_be(EtherType::Ieee8021q as u16)) << 16 | u32::from(tag);
+        let word = u32::from(VLAN.get()) << 16 | u32::from(tag);
         memory::set_u32(self, 12, Be32::new(word))
     }
 }
@@ -121,15 +120,15 @@ impl Arrived {
         let mut frame = Frame::new(context.ctx, 0);
         let mut content = memory::u16(&frame, ETHERTYPE)?;
         let mut tag = 0;
-        if content.raw() == EtherType::Ieee8021q as u16 {
+        if content == VLAN {
             tag = memory::u16(&frame, ETHERTYPE + 2)?.get();
             content = memory::u16(&frame, ETHERTYPE + 4)?;
             if tag & VLAN_ID == 0 {
                 return None;
             }
         }
-        let is_ip = content.raw() == EtherType::Ipv4 as u16;
-        if !is_ip && content.raw() != EtherType::Arp as u16 {
+        let is_ip = content == IPV4;
+        if !is_ip && content != ARP {
             return None;
         }
         let wire = frame.of(tag & VLAN_ID)?;

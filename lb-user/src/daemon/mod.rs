@@ -9,6 +9,7 @@
 
 mod apply;
 mod change;
+mod early;
 pub mod engine;
 mod fault;
 mod find;
