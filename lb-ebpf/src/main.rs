@@ -88,32 +88,22 @@ fn run(context: &TcContext, egress: bool) -> i32 {
 /// and is `tc_ingress`'s.
 #[xdp]
 pub fn xdp_ingress(context: XdpContext) -> u32 {
-    let Some(Arrived { frame, tag }) = Arrived::take(&context) else {
+    let Some(arrived) = Arrived::take(&context) else {
         return xdp_action::XDP_PASS;
     };
-    let arrival = frame.arrival();
-    let mut parts = parts::Early::new(context.ctx, arrival.ifindex);
-    let verdict = pipeline::handle(&frame, &Maps, &mut parts);
+    let ifindex = arrived.frame.arrival().ifindex;
+    let mut parts = parts::Early::new(context.ctx, ifindex);
+    let verdict = pipeline::handle(&arrived.frame, &Maps, &mut parts);
     if verdict.action == Action::HandOver {
-        return frame.leave(tag, xdp_action::XDP_PASS);
+        return arrived.pass();
     }
     if verdict.reason.ends() {
-        tell(&context, arrival.ifindex, verdict.reason);
+        tell(&context, ifindex, verdict.reason);
     }
     if verdict.action == Action::Drop {
         return xdp_action::XDP_DROP;
     }
-    // Back where it came from: with the tag that it came with, whose priority was the sender's.
-    if verdict.ifindex == arrival.ifindex && verdict.vlan == 0 {
-        return frame.leave(tag & xdp::VLAN_ID, xdp_action::XDP_TX);
-    }
-    let back = verdict.ifindex == arrival.wire;
-    let action = frame.leave(verdict.vlan, xdp_action::XDP_TX);
-    if back || action != xdp_action::XDP_TX {
-        return action;
-    }
-    // SAFETY: a helper that takes plain numbers.
-    unsafe { bpf_redirect(verdict.ifindex, 0) as u32 }
+    arrived.send(verdict.ifindex, verdict.vlan)
 }
 
 /// Writes into the log why a packet ends. The level is a constant: where it is off the verifier takes this out.

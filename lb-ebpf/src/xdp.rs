@@ -2,11 +2,11 @@
 
 use aya_ebpf::{
     bindings::{xdp_action, xdp_md},
-    helpers::generated::bpf_xdp_adjust_head,
+    helpers::generated::{bpf_redirect, bpf_xdp_adjust_head},
     programs::XdpContext,
 };
 use lb_common::{
-    abi::{Be16, Be32, Wire, WireKey},
+    abi::{Be16, Be32, WIRE_REDIRECT, Wire, WireKey},
     checksum,
     link::{ARP, ETHERTYPE, IPV4, VLAN},
     packet::{Arrival, Packet},
@@ -22,7 +22,7 @@ use crate::{
 /// Bytes of a tag.
 const TAG: i32 = 4;
 /// The VLAN's number in a tag.
-pub const VLAN_ID: u16 = 0xfff;
+const VLAN_ID: u16 = 0xfff;
 
 /// A frame without a tag.
 pub struct Frame {
@@ -84,13 +84,10 @@ impl Frame {
         self.set_addresses(addresses)
     }
 
-    /// Puts this tag on, unless it is 0, and gives the action; dropping, if there is no room for it.
+    /// Puts this tag on, unless it is 0.
     #[inline(always)]
-    pub fn leave(&self, tag: u16, action: u32) -> u32 {
-        if tag != 0 && self.tag(tag).is_none() {
-            return xdp_action::XDP_ABORTED;
-        }
-        action
+    pub fn leave(&self, tag: u16) -> Option<()> {
+        if tag == 0 { Some(()) } else { self.tag(tag) }
     }
 
     #[inline(always)]
@@ -109,6 +106,8 @@ pub struct Arrived {
     pub frame: Frame,
     /// The tag that it came with; 0 for none.
     pub tag: u16,
+    /// What goes back is redirected.
+    redirects: u32,
 }
 
 impl Arrived {
@@ -139,7 +138,42 @@ impl Arrived {
         if tag != 0 {
             frame.untag()?;
         }
-        Some(Self { frame, tag })
+        Some(Self {
+            frame,
+            tag,
+            redirects: u32::from(wire.flags & WIRE_REDIRECT),
+        })
+    }
+}
+
+impl Arrived {
+    /// Gives it back to the stack as it came.
+    #[inline(always)]
+    pub fn pass(&self) -> u32 {
+        match self.frame.leave(self.tag) {
+            Some(()) => xdp_action::XDP_PASS,
+            None => xdp_action::XDP_ABORTED,
+        }
+    }
+
+    /// Sends it by this interface, with the tag of this VLAN; by the interface that it belongs to: back, with the tag that
+    /// it came with, whose priority was the sender's.
+    #[inline(always)]
+    pub fn send(&self, ifindex: u32, vlan: u16) -> u32 {
+        let wire = self.frame.wire();
+        let (mut ifindex, mut vlan) = (ifindex, vlan);
+        if ifindex == self.frame.ifindex && vlan == 0 {
+            ifindex = wire;
+            vlan = self.tag & VLAN_ID;
+        }
+        if self.frame.leave(vlan).is_none() {
+            return xdp_action::XDP_ABORTED;
+        }
+        if ifindex == wire && self.redirects == 0 {
+            return xdp_action::XDP_TX;
+        }
+        // SAFETY: a helper that takes plain numbers.
+        unsafe { bpf_redirect(ifindex, 0) as u32 }
     }
 }
 

@@ -100,6 +100,10 @@ pub struct WireKey {
     pub vlan: u32,
 }
 
+/// Wire flag: what goes back by the same interface is redirected there, as to any other. A veth lets what is sent back by
+/// `XDP_TX` lie until something else comes.
+pub const WIRE_REDIRECT: u16 = 1;
+
 /// Whose such frames are.
 #[repr(C)]
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Debug)]
@@ -108,8 +112,8 @@ pub struct Wire {
     pub ifindex: u32,
     /// Its Ethernet address.
     pub mac: Mac,
-    /// Zero.
-    pub pad: u16,
+    /// [`WIRE_REDIRECT`].
+    pub flags: u16,
 }
 
 /// Finds an interface.

@@ -93,6 +93,11 @@ impl Devices {
         sys::takes_tags_off(self.ethtool.as_fd(), interface).unwrap_or(false)
     }
 
+    /// Whether the kernel tells which interfaces take redirected frames.
+    pub(super) const fn tells_targets(&self) -> bool {
+        self.family != 0
+    }
+
     /// The interfaces to which XDP can send frames of others; `None` where the kernel does not tell.
     pub(super) fn targets(&self) -> io::Result<Option<BTreeSet<u32>>> {
         if self.family == 0 {
@@ -123,7 +128,8 @@ impl Devices {
         attributes: &[u8],
         visit: &mut dyn FnMut(&[u8]),
     ) -> io::Result<()> {
-        let flags = REQUEST | if attributes.is_empty() { DUMP } else { 0 };
+        let dump = attributes.is_empty();
+        let flags = REQUEST | if dump { DUMP } else { 0 };
         let length = (HEADER + GENERIC + attributes.len()) as u32;
         let mut request = Vec::with_capacity(length as usize);
         request.extend(length.to_ne_bytes());
@@ -144,7 +150,7 @@ impl Devices {
         loop {
             let read = recv(self.netlink.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
             let mut rest = buffer.get(..read).unwrap_or_default();
-            while let Some((kind, multiple, payload, behind)) = message(rest) {
+            while let Some((kind, payload, behind)) = message(rest) {
                 rest = behind;
                 match kind {
                     NLMSG_ERROR => {
@@ -159,7 +165,8 @@ impl Devices {
                     NLMSG_DONE => return Ok(()),
                     _ => visit(payload.get(GENERIC..).unwrap_or_default()),
                 }
-                if !multiple {
+                // The messages of a dump of this family do not say that more follow.
+                if !dump {
                     return Ok(());
                 }
             }
@@ -167,15 +174,13 @@ impl Devices {
     }
 }
 
-/// A netlink message: its kind, whether more follow, its payload, and what is behind it.
-fn message(bytes: &[u8]) -> Option<(u16, bool, &[u8], &[u8])> {
-    const MULTIPLE: u16 = 2;
+/// A netlink message: its kind, its payload, and what is behind it.
+fn message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     let length = u32::from_ne_bytes(*bytes.first_chunk()?) as usize;
     let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
-    let flags = u16::from_ne_bytes(bytes.get(6..8)?.try_into().ok()?);
     let payload = bytes.get(HEADER..length)?;
     let behind = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-    Some((kind, flags & MULTIPLE != 0, payload, behind))
+    Some((kind, payload, behind))
 }
 
 fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {

@@ -9,7 +9,7 @@ use aya::maps::lpm_trie::Key;
 use ipnet::IpNet;
 use lb_common::abi::{
     AnswerKey, Be32, HOP_BLACKHOLE, HOP_FORWARD, HOP_LOCAL, HOP_NONE, HOP_ON_LINK, HOP_REDIRECT,
-    HOP_RESOLVED, Interface, InterfaceKey, Mac, RouteKey, Tick, V4, Wire, WireKey,
+    HOP_RESOLVED, Interface, InterfaceKey, Mac, RouteKey, Tick, V4, WIRE_REDIRECT, Wire, WireKey,
 };
 
 use super::maps::{Maps, Plain};
@@ -17,7 +17,7 @@ use super::services::ignore_missing;
 use super::slots::Slots;
 use super::{DatapathError, ebpf_map, sys, words};
 use crate::model::ScopeId;
-use crate::net::{self, HopId, HopKind, Network};
+use crate::net::{self, HopId, HopKind, Medium, Network};
 
 /// How long the Ethernet addresses of a hop may be trusted without the daemon.
 const LEASE: u32 = Tick::from_secs(4).0;
@@ -109,7 +109,7 @@ impl Networks {
         let mut known = self.scopes.remove(&scope).unwrap_or_default();
         let result = self
             .replace(maps, scope, network, targets, &mut known)
-            .and_then(|()| replace_wires(maps, scope, network, early, &mut known));
+            .and_then(|()| replace_wires(maps, scope, network, early, targets, &mut known));
         self.scopes.insert(scope, known);
         result
     }
@@ -296,6 +296,7 @@ fn replace_wires(
     scope: ScopeId,
     network: &Network,
     early: &BTreeSet<u32>,
+    targets: &BTreeSet<u32>,
     known: &mut Known,
 ) -> Result<(), DatapathError> {
     let served = network
@@ -305,6 +306,11 @@ fn replace_wires(
     let wires: HashMap<WireKey, Wire> = served
         .filter_map(|interface| {
             let (ifindex, vlan) = interface.vlan.unwrap_or((interface.ifindex, 0));
+            let redirects = network.interface(ifindex)?.medium == Medium::Veth;
+            // Nothing can be sent back there: all is TC's.
+            if redirects && !targets.contains(&ifindex) {
+                return None;
+            }
             let key = WireKey {
                 scope: scope.get(),
                 ifindex,
@@ -313,7 +319,7 @@ fn replace_wires(
             let wire = Wire {
                 ifindex: interface.ifindex,
                 mac: Mac::new(interface.mac),
-                pad: 0,
+                flags: if redirects { WIRE_REDIRECT } else { 0 },
             };
             early.contains(&ifindex).then_some((key, wire))
         })

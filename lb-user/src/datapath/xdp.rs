@@ -146,6 +146,11 @@ impl Early {
                  `ethtool -K {name} rx-vlan-offload off` leaves them on"
             )));
         }
+        if interface.medium == Medium::Veth && !devices.tells_targets() {
+            return Err(DatapathError::Xdp(
+                "it is a veth, and this kernel (before 6.3) does not tell whether its other end takes what XDP sends".into(),
+            ));
+        }
         let program = self.load(pins, options, scope, rings)?;
         let link = inside(netns, || {
             let id = program.attach(name, XdpMode::Driver)?;

@@ -20,6 +20,7 @@ mod statistics;
 mod survival;
 mod traffic;
 mod vlan;
+mod xdp;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -170,6 +171,7 @@ impl Choice {
             persistence::CASES,
             once::CASES,
             vlan::CASES,
+            xdp::CASES,
             scopes::CASES,
             survival::CASES,
         ];

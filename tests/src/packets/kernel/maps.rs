@@ -315,7 +315,7 @@ impl<'o> Maps<'o> {
             let wire = Wire {
                 ifindex: *ifindex,
                 mac: interface.mac,
-                pad: 0,
+                flags: 0,
             };
             map.insert(Plain(key), Plain(wire), 0)
                 .map_err(failed("write WIRES"))?;
