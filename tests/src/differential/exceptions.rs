@@ -36,6 +36,22 @@ pub const ALL: &[Exception] = &[
         },
     },
     Exception {
+        name: "about-udp-without-checksum",
+        reason: "the same, in the datagram that an ICMP error is about",
+        fits: |_, ipvs, bpvs| {
+            let (Some(mut same), Some(bpvs)) = (ipvs.cloned(), bpvs) else {
+                return false;
+            };
+            let Body::Error { about, .. } = &mut same.ip.body else {
+                return false;
+            };
+            let Body::Udp { sum, .. } = &mut about.body else {
+                return false;
+            };
+            std::mem::replace(sum, Sum::None) != Sum::None && same == *bpvs
+        },
+    },
+    Exception {
         name: "quoted-words",
         reason: "an ICMP error made by bpvs quotes whole words: up to 3 bytes less",
         fits: |_, ipvs, bpvs| {
