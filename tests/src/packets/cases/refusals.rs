@@ -45,7 +45,7 @@ fn counted_down(sent: &Frame) -> Frame {
 }
 
 /// The error about a packet, as it goes back to where the packet came from.
-fn error(about: &Frame, from: Ip4, kind: u8, code: u8, mtu: u16) -> Frame {
+pub(super) fn error(about: &Frame, from: Ip4, kind: u8, code: u8, mtu: u16) -> Frame {
     let bytes = about.ip.bytes();
     let most = 576 - 20 - 8;
     // Whole words of four bytes are quoted.
