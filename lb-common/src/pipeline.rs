@@ -501,12 +501,11 @@ pub fn refuse<F: Family, P: Packet, T: Tables<F::Address>>(
         return F::reset(packet, tables, &header).word();
     }
     let to_client = value >> 16 & 1 == 0;
-    // Its hop limit has been counted down by then (ip_vs_nat_xmit); that of a reply has not.
-    if reason == Reason::TooBig
-        && to_client
-        && !packet.arrival().egress
-        && F::decrement_hop_limit(packet, L3).is_none()
-    {
+    // Its hop limit has been counted down by then (ip_vs_nat_xmit); that of a reply has not. A stranger's has, where it was
+    // being forwarded.
+    let counted_down =
+        (reason == Reason::TooBig) & to_client | (reason == Reason::UnknownReply) & !to_client;
+    if counted_down && !packet.arrival().egress && F::decrement_hop_limit(packet, L3).is_none() {
         return Verdict::drop(reason).word();
     }
     let refusal = match reason {

@@ -40,7 +40,7 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 /// As it is quoted when it turns out too large on its way to a real server: its hop limit counted down.
-fn counted_down(sent: &Frame) -> Frame {
+pub(super) fn counted_down(sent: &Frame) -> Frame {
     sent.with(|frame| frame.ip.ttl -= 1)
 }
 

@@ -42,8 +42,14 @@ fn stray(flags: u8) -> Frame {
     )
 }
 
+/// What it is told: of a packet on its way through, with its hop limit counted down.
 fn told_from(stray: &Frame, from: Ip4) -> Expected {
-    let error = refusals::error(stray, from, 3, 3, 0);
+    let seen = if from == BACK_IP {
+        refusals::counted_down(stray)
+    } else {
+        stray.clone()
+    };
+    let error = refusals::error(&seen, from, 3, 3, 0);
     Expected::transmit(BACK, Reason::UnknownReply, &error)
 }
 
