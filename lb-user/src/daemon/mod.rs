@@ -30,6 +30,8 @@ pub use run::{Options, RunDir, RunError, SOCKET, down_without_daemon, run};
 #[cfg(test)]
 mod dying;
 #[cfg(test)]
+mod early_tests;
+#[cfg(test)]
 mod settings_tests;
 #[cfg(test)]
 pub(crate) mod testing;
