@@ -46,6 +46,12 @@ pub trait Packet {
 
     /// How it got here.
     fn arrival(&self) -> Arrival;
+
+    /// The cookie of the local socket that sends it; 0 for none.
+    #[inline(always)]
+    fn cookie(&self) -> u64 {
+        0
+    }
 }
 
 /// How a packet reached the program.

@@ -20,6 +20,7 @@ use crate::{
     icmp::error::Refusal,
     link::{self, Content, L3},
     packet::Packet,
+    socket,
     tables::Tables,
     transport::{self, Segment},
     verdict::{Action, Reason, Step, Verdict},
@@ -350,6 +351,12 @@ fn service<F: Family, P: Packet, T: Tables<F::Address>>(packet: &P, tables: &T) 
             Verdict::pass(Reason::NoConnection)
         });
     }
+    if service != 0
+        && packet.arrival().egress
+        && socket::is_led(tables, packet.cookie(), &segment.key)
+    {
+        return Err(Verdict::pass(Reason::NoService));
+    }
     if service != 0 {
         // An active FTP data connection comes from the real server (ip_vs_schedule).
         if segment.key.sport == FTP_DATA {
@@ -457,7 +464,7 @@ pub fn create<A: Address, T: Tables<A>>(tables: &T) -> u64 {
 
 /// What becomes of a packet whose connection was not made.
 #[inline(always)]
-fn ended(outcome: Outcome) -> u64 {
+pub(crate) fn ended(outcome: Outcome) -> u64 {
     let reason = match outcome {
         Outcome::NoServer => return Verdict::refuse(Reason::NoServer, 0, false).word(),
         Outcome::NoRoute => Reason::NoRoute,

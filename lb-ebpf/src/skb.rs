@@ -9,8 +9,8 @@ use aya_ebpf::{
     EbpfContext,
     bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
     helpers::generated::{
-        bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_load_bytes,
-        bpf_skb_pull_data, bpf_skb_store_bytes,
+        bpf_get_socket_cookie, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail,
+        bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
     },
     programs::TcContext,
 };
@@ -250,6 +250,12 @@ impl Packet for Skb<'_> {
         }
         // SAFETY: as above; what was inserted and what follows is read and written directly.
         (unsafe { bpf_skb_pull_data(context, self.context.len()) } == 0).then_some(())
+    }
+
+    #[inline(always)]
+    fn cookie(&self) -> u64 {
+        // SAFETY: the context is the program's own.
+        unsafe { bpf_get_socket_cookie(self.context.as_ptr()) }
     }
 
     #[inline(always)]

@@ -283,7 +283,9 @@ fn scratch<A: Address>() -> Scratch<A> {
         after: Shared::new(0),
         template_key: Shared::new(TemplateKey::default()),
         template: Shared::new(0),
-        pad: 0,
+        socket: Shared::new(0),
+        bound_to_loopback: Shared::new(0),
+        cookie: Shared::new(0),
     }
 }
 

@@ -179,6 +179,8 @@ fn attributes(service: &Service) -> [(&'static str, &'static str, Option<String>
         ("reset", "off", flag(service.reset)),
         ("source-nat", "off", source_nat(service.source_nat)),
         ("answer", "off", flag(service.answer)),
+        ("socket", "on", (!service.socket).then(|| "off".into())),
+        ("loopback", "off", flag(service.loopback)),
         ("timeouts", "default", given),
     ]
 }

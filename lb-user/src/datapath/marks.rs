@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use lb_common::abi::{
     self, Address, Be16, ConnKey, MarkKey, SCOPE_ANSWERS, SCOPE_CACHE_BYPASS,
     SCOPE_EXPIRE_QUIESCENT, SCOPE_EXPIRE_REMOVED, SCOPE_FWMARKS, SCOPE_MARK_MASKS, SCOPE_NO_REUSE,
-    SCOPE_PORT_ZERO, SCOPE_RESETS, SCOPE_REUSE_FIN_WAIT, SCOPE_SLOPPY_TCP, SHAPES, Shape, Tick, V4,
+    SCOPE_PORT_ZERO, SCOPE_RESETS, SCOPE_REUSE_FIN_WAIT, SCOPE_SLOPPY_TCP, SCOPE_SOCKETS, SHAPES,
+    Shape, Tick, V4,
 };
 use lb_common::conn::state;
 
@@ -37,6 +38,7 @@ pub(super) struct Has {
     pub(super) port_zero: bool,
     pub(super) answers: bool,
     pub(super) resets: bool,
+    pub(super) sockets: bool,
 }
 
 impl Rules {
@@ -201,6 +203,7 @@ impl Rules {
             (has.port_zero, SCOPE_PORT_ZERO),
             (has.answers, SCOPE_ANSWERS),
             (has.resets, SCOPE_RESETS),
+            (has.sockets && on(Setting::SocketHook), SCOPE_SOCKETS),
             (masks, SCOPE_MARK_MASKS),
         ];
         value.flags = flags

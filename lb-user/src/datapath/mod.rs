@@ -15,7 +15,9 @@ mod connections;
 mod counters;
 mod defence;
 mod drop_log;
+mod hook;
 mod leaving;
+mod loopback;
 mod maps;
 mod marks;
 mod network;
@@ -397,6 +399,9 @@ pub trait Datapath: Send {
     /// # Errors
     /// As [`Datapath::table`].
     fn attached(&self, scope: ScopeId) -> Result<Vec<u32>, DatapathError>;
+
+    /// Why local sockets are not led to servers, if they cannot be.
+    fn socket_hook_problem(&self) -> Option<&str>;
 
     /// The scopes that the maps hold anything of, open or only pinned: those that a daemon before this one left.
     ///

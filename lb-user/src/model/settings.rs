@@ -69,7 +69,7 @@ impl Timeouts {
     }
 }
 
-/// A sysctl of IPVS (`/proc/sys/net/ipv4/vs/`) that bpvs has, for each scope.
+/// A sysctl of IPVS (`/proc/sys/net/ipv4/vs/`) that bpvs has, for each scope; and one of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Setting {
     /// Whether a SYN on a connection that has ended begins anew: 0 no; 1 yes; 2 and 3 also where direct routing has only
@@ -93,6 +93,8 @@ pub enum Setting {
     Amemthresh,
     /// 1: rates are computed.
     RunEstimation,
+    /// 1: local sockets are led to servers when they connect. Not IPVS's.
+    SocketHook,
 }
 
 /// A sysctl of IPVS that has no meaning in bpvs: it can be read, and set to what it is.
@@ -173,7 +175,7 @@ const NO_SYNC: &str = "connections are not synchronised with other directors";
 
 impl Setting {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::ConnReuseMode,
         Self::ExpireNodestConn,
         Self::ExpireQuiescentTemplate,
@@ -184,6 +186,7 @@ impl Setting {
         Self::AmDroprate,
         Self::Amemthresh,
         Self::RunEstimation,
+        Self::SocketHook,
     ];
 
     /// IPVS's name.
@@ -200,6 +203,7 @@ impl Setting {
             Self::AmDroprate => "am_droprate",
             Self::Amemthresh => "amemthresh",
             Self::RunEstimation => "run_estimation",
+            Self::SocketHook => "socket_hook",
         }
     }
 
@@ -213,7 +217,7 @@ impl Setting {
     #[must_use]
     pub const fn default_value(self) -> u32 {
         match self {
-            Self::ConnReuseMode | Self::RunEstimation => 1,
+            Self::ConnReuseMode | Self::RunEstimation | Self::SocketHook => 1,
             Self::AmDroprate => 10,
             Self::Amemthresh => 1024,
             _ => 0,

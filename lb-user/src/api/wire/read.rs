@@ -42,6 +42,12 @@ pub struct ListedService {
     pub source_nat: SourceNat,
     /// Whether ARP and ping for the address are answered.
     pub answer: bool,
+    /// Whether the socket hook leads local sockets to its servers.
+    #[serde(default = "super::service::yes")]
+    pub socket: bool,
+    /// Whether local sockets reach it at the loopback addresses too.
+    #[serde(default)]
+    pub loopback: bool,
     /// Where its timeouts differ from the scope's.
     #[serde(default)]
     pub timeouts: Timeouts,
@@ -161,6 +167,9 @@ pub struct Status {
     pub pid: u32,
     /// Seconds since it began.
     pub uptime: u64,
+    /// Why local sockets are not led to servers when they connect, if they cannot be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket_hook_problem: Option<String>,
     /// The scopes that it serves.
     pub scopes: Vec<ScopeStatus>,
     /// What its sweeps did.
@@ -279,6 +288,8 @@ impl ListedService {
             reset: wire.reset,
             source_nat: wire.source_nat,
             answer: wire.answer,
+            socket: wire.socket,
+            loopback: wire.loopback,
             timeouts: wire.timeouts,
             source: source.to_owned(),
             order,
