@@ -6,7 +6,7 @@
 use crate::{
     abi::{
         AVAILABLE, Address, Be16, ConnKey, HOP_LOCAL, NO_SOCKET, ONE_PACKET, SCOPE_SOCKETS, SOCKET,
-        SOCKET_FLOW, ServiceKey, SocketState, Word,
+        SOCKET_FLOW, ServiceKey, Word,
     },
     classify,
     conn::{
@@ -25,9 +25,9 @@ use crate::{
 
 /// What is recorded of sockets, beside the tables of packets.
 pub trait Sockets<A: Address>: Tables<A> {
-    /// A socket that has used the hook.
-    fn socket(&self, cookie: u64) -> Option<&SocketState<A>>;
-    /// Remembers a socket, and the forward key of its connection.
+    /// A socket that has used the hook: the forward key of its connection, whose protocol is zero if it has none.
+    fn socket(&self, cookie: u64) -> Option<ConnKey<A>>;
+    /// Remembers a socket, with that.
     ///
     /// # Errors
     /// There is no room.
@@ -236,10 +236,9 @@ pub fn peer<A: Address, T: Sockets<A>>(
 /// A socket is closed, or connects anew: its connection ends.
 #[inline(always)]
 pub fn release<A: Address, T: Sockets<A>>(tables: &T, cookie: u64) {
-    let Some(state) = tables.socket(cookie) else {
+    let Some(key) = tables.socket(cookie) else {
         return;
     };
-    let key = state.connection.load();
     tables.forget_socket(cookie);
     if key.protocol() != 0 {
         sockets::end(tables, &key);
@@ -371,9 +370,7 @@ pub fn note<A: Address, T: Sockets<A>>(tables: &T, asked: &Asked<A>, bits: u8) -
         )
     } else {
         // What it is connected to stays.
-        tables
-            .socket(asked.cookie)
-            .map_or(ConnKey::default(), |state| state.connection.load())
+        tables.socket(asked.cookie).unwrap_or_default()
     };
     tables.remember_socket(asked.cookie, &connection).is_ok()
 }

@@ -9,7 +9,7 @@ use lb_common::{
     abi::{
         AnswerKey, Conn, ConnKey, FragmentKey, FragmentPorts, Hop, Interface, InterfaceKey,
         Locality, LocalityKey, MarkKey, MarkValue, RouteKey, Scope, Server, ServerStats, Service,
-        ServiceKey, Shared, SocketState, SweepItem, Template, TemplateKey, V4,
+        ServiceKey, Shared, SweepItem, Template, TemplateKey, V4,
     },
     conn::create::Scratch,
     socket::Asked,
@@ -82,9 +82,9 @@ pub static SCRATCH: PerCpuArray<Scratch<V4>> = PerCpuArray::with_max_entries(1, 
 /// The scopes of network namespaces, by their cookies.
 #[map]
 pub static NAMESPACES: HashMap<u64, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
-/// Sockets that have used the socket hook, by their cookies.
+/// Sockets that have used the socket hook, by their cookies: the forward keys of their connections.
 #[map]
-pub static SOCKETS: HashMap<u64, SocketState<V4>> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+pub static SOCKETS: HashMap<u64, ConnKey<V4>> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 /// Where connections of sockets are put together. Not a value for each CPU: a program of the socket hook may be
 /// interrupted by packets, and by another one.
 #[map]

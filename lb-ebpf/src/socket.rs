@@ -20,7 +20,7 @@ use aya_ebpf::{
     programs::{SockAddrContext, SockContext},
 };
 use lb_common::{
-    abi::{Be16, Be32, ConnKey, Shared, SocketState, V4},
+    abi::{Be16, Be32, ConnKey, V4},
     conn::create::Scratch,
     pipeline,
     socket::{self, Answer, Asked, Kind, Parts, Sockets},
@@ -154,20 +154,16 @@ unsafe extern "C" fn once<B: Turn<Maps<Local>>>(index: u64, call: *mut c_void) -
 
 impl Sockets<V4> for Maps<Local> {
     #[inline(always)]
-    fn socket(&self, cookie: u64) -> Option<&SocketState<V4>> {
-        // SAFETY: a value of this type, which stays mapped while the program runs.
-        maps::SOCKETS
-            .get_ptr(cookie)
-            .map(|state| unsafe { &*state })
+    fn socket(&self, cookie: u64) -> Option<ConnKey<V4>> {
+        let connection: *const ConnKey<V4> = maps::SOCKETS.get_ptr(cookie)?;
+        // SAFETY: a value of this type, which stays mapped while the program runs; only the socket's own calls write it.
+        Some(unsafe { *connection })
     }
 
     #[inline(always)]
     fn remember_socket(&self, cookie: u64, connection: &ConnKey<V4>) -> Result<(), InsertError> {
-        let state = SocketState {
-            connection: Shared::new(*connection),
-        };
         maps::SOCKETS
-            .insert(cookie, state, 0)
+            .insert(cookie, connection, 0)
             .map_err(|_| InsertError::Full)
     }
 

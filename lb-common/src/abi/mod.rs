@@ -40,7 +40,7 @@ pub use service::{
     SERVERS_MAX, SOURCE_NAT, Server, ServerStats, Service, ServiceKey,
 };
 pub use shared::Shared;
-pub use socket::{SOCKET, SOCKET_FLOW, SocketState, socket_cookie, socket_end, socket_protocol};
+pub use socket::{SOCKET, SOCKET_FLOW, socket_cookie, socket_end, socket_protocol};
 pub use template::{
     TEMPLATE_ASSURED, TEMPLATE_NONE, TEMPLATE_USED, TEMPLATE_VOID, Template, TemplateKey,
 };

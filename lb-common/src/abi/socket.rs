@@ -4,7 +4,7 @@
 //! swept and taken apart like them. In place of the client's address and port their keys have the socket's cookie, and
 //! their protocol has bits that no packet's has.
 
-use super::{Address, Be16, Be32, ConnKey, Shared};
+use super::{Address, Be16, Be32};
 
 /// In a key's protocol: the connection of a connected socket. It ends with the socket.
 pub const SOCKET: u8 = 0x80;
@@ -33,11 +33,4 @@ pub fn socket_end<A: Address>(cookie: u64) -> (A, Be16) {
 #[inline(always)]
 pub fn socket_cookie<A: Address>(address: A, port: Be16) -> u64 {
     address.words()[0].raw() as u64 | (port.raw() as u64) << 32
-}
-
-/// What is known of a socket that has used the hook: by its cookie.
-#[repr(C)]
-pub struct SocketState<A> {
-    /// Forward key of its connection; a protocol of zero for none.
-    pub connection: Shared<ConnKey<A>>,
 }

@@ -372,6 +372,7 @@ async fn connections_and_counters() {
         client: "10.0.0.2:40000".parse().unwrap(),
         service: "10.0.0.100:80".parse().unwrap(),
         server: "10.0.1.11:80".parse().unwrap(),
+        socket: false,
         source_nat: Some("10.0.1.5:40000".parse().unwrap()),
         state: "ESTABLISHED",
         expires: Duration::from_secs(899),

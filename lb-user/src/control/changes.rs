@@ -151,7 +151,7 @@ fn described(service: &Service) -> String {
 
 /// All attributes by their names, the scheduler first: what they are unless given, in a word, and what they are if they
 /// are given.
-fn attributes(service: &Service) -> [(&'static str, &'static str, Option<String>); 9] {
+fn attributes(service: &Service) -> [(&'static str, &'static str, Option<String>); 11] {
     let flag = |set: bool| set.then(|| "on".to_owned());
     let persistence = service.persistence;
     let given =

@@ -307,8 +307,8 @@ impl Datapath for Bpf {
         scope: ScopeId,
         visit: &mut dyn FnMut(Connection),
     ) -> Result<(), DatapathError> {
-        self.check(scope)?;
-        connections::read(&self.maps, scope, visit)
+        let open = self.check(scope)?;
+        connections::read(&self.maps, scope, open.netns.as_fd(), visit)
     }
 
     fn open_scope(
@@ -414,6 +414,11 @@ impl Datapath for Bpf {
         self.networks.tick(&self.maps);
         let early = self.defend()?;
         let report = self.sweeper.sweep(&mut self.maps, budget, early)?;
+        let scopes = &self.scopes;
+        self.sweeper.audit_sockets(&mut self.maps, |scope| {
+            let scope = ScopeId::new(scope).ok()?;
+            Some(scopes.get(&scope)?.netns.as_fd())
+        })?;
         self.services.tidy(&self.maps)?;
         for open in self.scopes.values_mut() {
             open.programs.drain_logs();

@@ -155,7 +155,8 @@ fn attach(
     root: BorrowedFd<'_>,
 ) -> Result<(), DatapathError> {
     let failed = || format!("attach {name} to the root of the cgroups");
-    let mode = CgroupAttachMode::AllowMultiple;
+    // A link lets others be attached beside it in any case, and takes no flags.
+    let mode = CgroupAttachMode::Single;
     let address = match name {
         "connect4" => Some(CgroupSockAddrAttachType::Connect4),
         "sendmsg4" => Some(CgroupSockAddrAttachType::UDPSendMsg4),

@@ -162,6 +162,8 @@ pub(super) struct Maps {
     pub(super) conns: MapData,
     pub(super) reasons: PerCpuArray<MapData, Plain<[u64; 2]>>,
     pub(super) sweep: Array<MapData, Plain<SweepItem<V4>>>,
+    /// Sockets that have used the socket hook, by their cookies.
+    pub(super) sockets: Hash<u64, ConnKey<V4>>,
     /// Scopes by the cookies of their namespaces.
     pub(super) namespaces: Hash<u64, u32>,
     pub(super) rings: Rings,
@@ -227,6 +229,7 @@ impl Maps {
             interfaces: typed!(HashMap, "INTERFACES", InterfaceKey, Interface),
             conns: open("CONNS", size_of::<ConnKey<V4>>(), size_of::<Conn<V4>>())?,
             reasons: typed!(PerCpuArray, "REASONS", u32, [u64; 2]),
+            sockets: typed!(HashMap, "SOCKETS", u64, ConnKey<V4>),
             namespaces: typed!(HashMap, "NAMESPACES", u64, u32),
             sweep: typed!(Array, "SWEEP", u32, SweepItem<V4>),
             rings: Rings::from_slots(slots, template_slots),

@@ -26,6 +26,7 @@ mod programs;
 mod rates;
 mod services;
 mod slots;
+mod sockets;
 mod statistics;
 mod sys;
 mod templates;
@@ -264,6 +265,8 @@ pub struct Connection {
     pub service: SocketAddr,
     /// The real server that has it.
     pub server: SocketAddr,
+    /// Whether it is a local socket's, made by the socket hook.
+    pub socket: bool,
     /// What the server sees in the client's place, with source NAT.
     pub source_nat: Option<SocketAddr>,
     /// IPVS's name of its state, as in `ESTABLISHED`.

@@ -123,6 +123,9 @@ pub struct Connection {
     pub service: String,
     /// The real server that has it.
     pub server: String,
+    /// Whether it is a local socket's, made by the socket hook: no packets of it are counted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub socket: bool,
     /// What the server sees in the client's place, with source NAT.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_nat: Option<String>,
@@ -239,6 +242,7 @@ impl From<datapath::Connection> for Connection {
             client: connection.client.to_string(),
             service: connection.service.to_string(),
             server: connection.server.to_string(),
+            socket: connection.socket,
             source_nat: connection.source_nat.map(|address| address.to_string()),
             state: connection.state.to_owned(),
             expires: connection.expires.as_secs(),
