@@ -37,11 +37,10 @@ pub(super) fn rendered(connections: &[wire::Connection]) -> String {
             connection.client,
             connection.service,
             connection.server,
-            connection.source_nat.as_deref().unwrap_or(if connection.socket {
-                "socket"
-            } else {
-                ""
-            })
+            connection
+                .source_nat
+                .as_deref()
+                .unwrap_or(if connection.socket { "socket" } else { "" })
         ));
     }
     trimmed(&text)

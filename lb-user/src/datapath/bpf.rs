@@ -288,7 +288,13 @@ impl Datapath for Bpf {
             .map(|(scope, _)| scope.get())
             .collect();
         self.sweeper
-            .follow(&mut self.maps, |scope| scopes.contains(&scope))
+            .follow(&mut self.maps, |scope| scopes.contains(&scope))?;
+        let open = &self.scopes;
+        self.sweeper.close_doomed(|scope| {
+            let scope = ScopeId::new(scope).ok()?;
+            Some(open.get(&scope)?.netns.as_fd())
+        });
+        Ok(())
     }
 
     fn reasons(&self, scope: ScopeId) -> Result<Vec<(&'static str, u64, u64)>, DatapathError> {

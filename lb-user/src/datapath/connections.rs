@@ -234,6 +234,11 @@ impl Sweeper {
         self.run(maps, &mut items).map(drop)
     }
 
+    /// Closes the sockets whose connections [`Sweeper::follow`] has taken apart.
+    pub(super) fn close_doomed<'n>(&mut self, netns: impl Fn(u32) -> Option<BorrowedFd<'n>>) {
+        self.sockets.close_doomed(netns);
+    }
+
     /// Connections of servers that were removed are to be taken apart, by [`Sweeper::follow`].
     pub(super) fn servers_removed(&mut self) {
         match self.removed {
@@ -264,6 +269,7 @@ impl Sweeper {
                 && scopes(entry.key.scope())
                 && server.flags.load() & AVAILABLE == 0
             {
+                self.sockets.doom(entry);
                 items.push(forced(entry));
             }
         })?;

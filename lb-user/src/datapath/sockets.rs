@@ -49,8 +49,11 @@ impl<'n> Local<'n> {
 }
 
 fn list(netns: BorrowedFd<'_>, protocol: u8) -> Option<Sockets> {
-    let netns = NetNs::from_fd(netns.try_clone_to_owned().ok()?).ok()?;
-    diag::sockets(&netns, protocol).ok()
+    diag::sockets(&open(netns)?, protocol).ok()
+}
+
+fn open(netns: BorrowedFd<'_>) -> Option<NetNs> {
+    NetNs::from_fd(netns.try_clone_to_owned().ok()?).ok()
 }
 
 /// The longest that a listing says a connection may live: its state's time. The deadline of a connected socket's lies
@@ -74,6 +77,8 @@ pub(super) struct Watch {
     walks: u32,
     due: bool,
     met: Vec<Met>,
+    /// Those that are to be closed, for their servers were removed.
+    doomed: Vec<Met>,
 }
 
 #[derive(Debug)]
@@ -84,21 +89,50 @@ struct Met {
     item: SweepItem<lb_common::abi::V4>,
 }
 
+impl Met {
+    /// The socket of a connected socket's connection.
+    fn of(entry: &Entry) -> Option<Self> {
+        let bits = entry.key.protocol();
+        let protocol = socket_protocol(bits)?;
+        (bits & SOCKET_FLOW == 0 && !entry.word.has(REPLY)).then(|| Self {
+            scope: entry.key.scope(),
+            protocol,
+            cookie: socket_cookie(entry.key.src, entry.key.sport),
+            item: forced(entry),
+        })
+    }
+}
+
 impl Watch {
+    /// This connection is taken apart, and its socket is to be closed.
+    pub(super) fn doom(&mut self, entry: &Entry) {
+        self.doomed.extend(Met::of(entry));
+    }
+
+    /// Closes those, where the kernel can. Where it cannot they go on as they are, and count no more.
+    pub(super) fn close_doomed<'n>(&mut self, netns: impl Fn(u32) -> Option<BorrowedFd<'n>>) {
+        let mut by_list = BTreeMap::<(u32, u8), Vec<u64>>::new();
+        for met in self.doomed.drain(..) {
+            let cookies = by_list.entry((met.scope, met.protocol)).or_default();
+            cookies.push(met.cookie);
+        }
+        for ((scope, protocol), cookies) in by_list {
+            let Some(netns) = netns(scope).and_then(open) else {
+                continue;
+            };
+            let listed = diag::sockets(&netns, protocol).unwrap_or_default();
+            let doomed: Vec<diag::Socket> = cookies
+                .iter()
+                .filter_map(|cookie| listed.get(cookie).copied())
+                .collect();
+            let _cannot = diag::destroy(&netns, protocol, &doomed);
+        }
+    }
+
     /// Notes an entry, if it is time to.
     pub(super) fn meet(&mut self, entry: &Entry, now: Tick) {
-        let bits = entry.key.protocol();
-        let (true, Some(protocol)) = (self.due, socket_protocol(bits)) else {
-            return;
-        };
-        let settled = now.since(Tick(entry.conn.seen.load())) > SETTLED;
-        if bits & SOCKET_FLOW == 0 && !entry.word.has(REPLY) && settled {
-            self.met.push(Met {
-                scope: entry.key.scope(),
-                protocol,
-                cookie: socket_cookie(entry.key.src, entry.key.sport),
-                item: forced(entry),
-            });
+        if self.due && now.since(Tick(entry.conn.seen.load())) > SETTLED {
+            self.met.extend(Met::of(entry));
         }
     }
 

@@ -16,6 +16,7 @@ mod schedulers;
 mod scopes;
 mod settings;
 mod setup;
+mod socket;
 mod statistics;
 mod survival;
 mod traffic;
@@ -171,6 +172,7 @@ impl Choice {
             once::CASES,
             vlan::CASES,
             scopes::CASES,
+            socket::CASES,
             survival::CASES,
         ];
         groups
