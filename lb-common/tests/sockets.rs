@@ -5,8 +5,8 @@ use std::time::Duration;
 use lb_common::{
     abi::{
         Address as _, Be16, ConnKey, LOOPBACK, METHOD_DIRECT, NO_SOCKET, SCHEDULER_WRR, SOCKET,
-        SOCKET_FLOW, SWEEP_TEMPLATE, SweepItem, V4, Word, socket_cookie, socket_end,
-        socket_protocol,
+        SOCKET_FLOW, SWEEP_TEMPLATE, SweepItem, TEMPLATE_ASSURED, V4, Word, socket_cookie,
+        socket_end, socket_protocol,
     },
     conn::{socket as sockets, state, sweep::sweep},
     host::{Bytes, Capacity, HopSpec, MarkRule, Memory, ServerSpec, ServiceSpec},
@@ -236,6 +236,16 @@ fn a_client_stays_with_its_template() {
             .sum()
     };
     assert_eq!(children(&world.memory), 7);
+    let assured = |memory: &Memory<V4>| {
+        let slots = 0..memory.slots(Ring::Templates);
+        let words = slots
+            .filter_map(|index| memory.template(index))
+            .map(|slot| Word(slot.word.load()));
+        words
+            .filter(|word| word.state() == TEMPLATE_ASSURED)
+            .count()
+    };
+    assert_eq!(assured(&world.memory), 2);
     for cookie in (1..6).chain([10, 11]) {
         world.release(cookie);
     }

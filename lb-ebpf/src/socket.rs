@@ -235,15 +235,15 @@ extern "C" fn bpvs_socket_create(site: u32) -> u64 {
 
 /// The fields of a context, each read and written by itself and whole, as the verifier wants it.
 macro_rules! field {
-    ($context:expr, $field:ident) => {
+    ($context:expr, $field:ident $([$at:literal])?) => {
         // SAFETY: the context is the program's own, and the field may be read by programs of its type.
-        unsafe { addr_of!((*$context).$field).read_volatile() }
+        unsafe { addr_of!((*$context).$field $([$at])?).read_volatile() }
     };
 }
 
 /// What the socket asks for; `None` if the hook has nothing to do with its protocol.
 #[inline(always)]
-fn asked(context: *mut bpf_sock_addr) -> Option<Asked<V4>> {
+fn asked(context: *mut bpf_sock_addr, address: V4, port: Be16) -> Option<Asked<V4>> {
     let protocol = field!(context, protocol);
     if protocol != u32::from(TCP) && protocol != u32::from(UDP) {
         return None;
@@ -252,7 +252,6 @@ fn asked(context: *mut bpf_sock_addr) -> Option<Asked<V4>> {
     let socket = unsafe { addr_of!((*context).__bindgen_anon_1.sk).read_volatile() };
     // SAFETY: as above.
     let cookie = unsafe { bpf_get_socket_cookie(context.cast()) };
-    let (address, port) = name(context);
     Some(Asked {
         cookie,
         address: if address.0 == Be32::ZERO {
@@ -268,35 +267,50 @@ fn asked(context: *mut bpf_sock_addr) -> Option<Asked<V4>> {
     })
 }
 
-/// The address and port that the system call is about.
+/// The third word of an IPv6 address that stands for an IPv4 address (`::ffff:10.0.0.1`), whose first two are zero.
+const MAPPED: u32 = 0xffff_u32.to_be();
+
+/// The address and port that the system call is about; `None` for an IPv6 address that stands for no IPv4 address.
+/// `V6`: the program is one for IPv6.
 #[inline(always)]
-fn name(context: *mut bpf_sock_addr) -> (V4, Be16) {
-    (
-        V4(Be32::from_raw(field!(context, user_ip4))),
-        Be16::from_raw(field!(context, user_port) as u16),
-    )
+fn name<const V6: bool>(context: *mut bpf_sock_addr) -> Option<(V4, Be16)> {
+    let port = Be16::from_raw(field!(context, user_port) as u16);
+    if !V6 {
+        return Some((V4(Be32::from_raw(field!(context, user_ip4))), port));
+    }
+    let mapped = field!(context, user_ip6[0]) == 0
+        && field!(context, user_ip6[1]) == 0
+        && field!(context, user_ip6[2]) == MAPPED;
+    mapped.then(|| (V4(Be32::from_raw(field!(context, user_ip6[3]))), port))
 }
 
 /// Puts another one in its place.
 #[inline(always)]
-fn rename(context: *mut bpf_sock_addr, address: V4, port: Be16) {
+fn rename<const V6: bool>(context: *mut bpf_sock_addr, address: V4, port: Be16) {
     // SAFETY: the context is the program's own, and programs of its type may write these fields.
     unsafe {
-        addr_of_mut!((*context).user_ip4).write_volatile(address.0.raw());
+        if V6 {
+            addr_of_mut!((*context).user_ip6[3]).write_volatile(address.0.raw());
+        } else {
+            addr_of_mut!((*context).user_ip4).write_volatile(address.0.raw());
+        }
         addr_of_mut!((*context).user_port).write_volatile(u32::from(port.raw()));
     }
 }
 
 /// Has a part of the hook find out where the socket is to go, and leads it there.
 #[inline(always)]
-fn lead(
+fn lead<const V6: bool>(
     context: &SockAddrContext,
     part: impl FnOnce(&Maps<Local>, &Asked<V4>, &mut Functions) -> Answer<V4>,
 ) -> i32 {
+    let Some((address, port)) = name::<V6>(context.sock_addr) else {
+        return GO_ON;
+    };
     let Some(site) = Local::of(context.as_ptr()) else {
         return GO_ON;
     };
-    let Some(asked) = asked(context.sock_addr) else {
+    let Some(asked) = asked(context.sock_addr, address, port) else {
         return GO_ON;
     };
     let Some(site) = site.seated() else {
@@ -312,16 +326,40 @@ fn lead(
             FAIL
         }
         Kind::Lead => {
-            rename(context.sock_addr, answer.address, answer.port);
+            rename::<V6>(context.sock_addr, answer.address, answer.port);
             GO_ON
         }
     }
 }
 
+/// An IPv6 socket connects: to an IPv4 address, perhaps.
+#[cgroup_sock_addr(connect6)]
+pub fn connect6(context: SockAddrContext) -> i32 {
+    lead::<true>(&context, |maps, asked, parts| {
+        socket::connect(maps, asked, parts)
+    })
+}
+
+/// An IPv6 socket asks for the sender of what it received. What it sends to an IPv4 address passes [`sendmsg4`].
+#[cgroup_sock_addr(recvmsg6)]
+pub fn recvmsg6(context: SockAddrContext) -> i32 {
+    restore::<true>(&context, |maps, cookie, protocol, address, port| {
+        socket::receive(maps, cookie, protocol, address, port)
+    })
+}
+
+/// An IPv6 socket asks for its peer.
+#[cgroup_sock_addr(getpeername6)]
+pub fn getpeername6(context: SockAddrContext) -> i32 {
+    restore::<true>(&context, |maps, cookie, protocol, address, port| {
+        socket::peer(maps, cookie, protocol, address, port)
+    })
+}
+
 /// A socket connects.
 #[cgroup_sock_addr(connect4)]
 pub fn connect4(context: SockAddrContext) -> i32 {
-    lead(&context, |maps, asked, parts| {
+    lead::<false>(&context, |maps, asked, parts| {
         socket::connect(maps, asked, parts)
     })
 }
@@ -329,7 +367,7 @@ pub fn connect4(context: SockAddrContext) -> i32 {
 /// A UDP socket that is not connected sends.
 #[cgroup_sock_addr(sendmsg4)]
 pub fn sendmsg4(context: SockAddrContext) -> i32 {
-    lead(&context, |maps, asked, parts| {
+    lead::<false>(&context, |maps, asked, parts| {
         socket::send(maps, asked, parts)
     })
 }
@@ -337,7 +375,7 @@ pub fn sendmsg4(context: SockAddrContext) -> i32 {
 /// A UDP socket asks for the sender of what it received.
 #[cgroup_sock_addr(recvmsg4)]
 pub fn recvmsg4(context: SockAddrContext) -> i32 {
-    restore(&context, |maps, cookie, protocol, address, port| {
+    restore::<false>(&context, |maps, cookie, protocol, address, port| {
         socket::receive(maps, cookie, protocol, address, port)
     })
 }
@@ -345,38 +383,37 @@ pub fn recvmsg4(context: SockAddrContext) -> i32 {
 /// A socket asks for its peer.
 #[cgroup_sock_addr(getpeername4)]
 pub fn getpeername4(context: SockAddrContext) -> i32 {
-    restore(&context, |maps, cookie, protocol, address, port| {
+    restore::<false>(&context, |maps, cookie, protocol, address, port| {
         socket::peer(maps, cookie, protocol, address, port)
     })
 }
 
 /// Names the service in place of the real server.
 #[inline(always)]
-fn restore(
+fn restore<const V6: bool>(
     context: &SockAddrContext,
     part: impl FnOnce(&Maps<Local>, u64, u8, V4, Be16) -> Option<(V4, Be16)>,
 ) -> i32 {
+    let Some((address, port)) = name::<V6>(context.sock_addr) else {
+        return GO_ON;
+    };
     let Some(site) = Local::of(context.as_ptr()) else {
         return GO_ON;
     };
     // SAFETY: the context is the program's own.
     let cookie = unsafe { bpf_get_socket_cookie(context.as_ptr()) };
     let protocol = field!(context.sock_addr, protocol) as u8;
-    let (address, port) = name(context.sock_addr);
     if let Some((address, port)) = part(&Maps(site), cookie, protocol, address, port) {
-        rename(context.sock_addr, address, port);
+        rename::<V6>(context.sock_addr, address, port);
     }
     GO_ON
 }
 
-/// A socket is closed.
+/// A socket is closed. It is asked for by its cookie at once: what it has may be of a scope that is no more.
 #[cgroup_sock(sock_release)]
 pub fn sock_release(context: SockContext) -> i32 {
-    let Some(site) = Local::of(context.as_ptr()) else {
-        return GO_ON;
-    };
     // SAFETY: the context is the program's own.
     let cookie = unsafe { bpf_get_socket_cookie(context.as_ptr()) };
-    socket::release(&Maps(site), cookie);
+    socket::release(&Maps(Local(0)), cookie);
     GO_ON
 }

@@ -3,7 +3,7 @@
 use super::{
     claim,
     create::{self, Outcome, Plan, Scratch},
-    find, ring, state,
+    find, ring, state, template,
 };
 use crate::{
     abi::{
@@ -60,7 +60,12 @@ pub fn create<A: Address, T: Tables<A>>(tables: &T) -> Outcome {
         asked.dport,
     );
     let outcome = insert(tables, scratch, service, &key);
-    create::conclude(tables, scratch, service, &key, false, outcome)
+    let outcome = create::conclude(tables, scratch, service, &key, false, outcome);
+    // That a flow is answered is seen when it is followed.
+    if outcome == Outcome::Made && key.protocol() & SOCKET_FLOW == 0 {
+        template::assure(tables, scratch.template.load());
+    }
+    outcome
 }
 
 #[inline(always)]

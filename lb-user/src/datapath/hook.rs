@@ -1,4 +1,4 @@
-//! The socket hook: five programs at the root of the cgroups, one instance for all scopes, pinned with their links like
+//! The socket hook: eight programs at the root of the cgroups, one instance for all scopes, pinned with their links like
 //! the others. Where it cannot be attached bpvs goes on without it, and says why.
 
 use std::collections::BTreeMap;
@@ -21,12 +21,15 @@ use crate::model::ScopeId;
 use crate::net::NetNs;
 
 /// The programs. The one that forgets sockets comes first, so that none is remembered without it.
-const PROGRAMS: [&str; 5] = [
+const PROGRAMS: [&str; 8] = [
     "sock_release",
     "recvmsg4",
+    "recvmsg6",
     "getpeername4",
+    "getpeername6",
     "sendmsg4",
     "connect4",
+    "connect6",
 ];
 
 /// The socket hook, attached or not.
@@ -159,6 +162,9 @@ fn attach(
     let mode = CgroupAttachMode::Single;
     let address = match name {
         "connect4" => Some(CgroupSockAddrAttachType::Connect4),
+        "connect6" => Some(CgroupSockAddrAttachType::Connect6),
+        "recvmsg6" => Some(CgroupSockAddrAttachType::UDPRecvMsg6),
+        "getpeername6" => Some(CgroupSockAddrAttachType::GetPeerName6),
         "sendmsg4" => Some(CgroupSockAddrAttachType::UDPSendMsg4),
         "recvmsg4" => Some(CgroupSockAddrAttachType::UDPRecvMsg4),
         "getpeername4" => Some(CgroupSockAddrAttachType::GetPeerName4),

@@ -14,7 +14,7 @@ pub const SCOPE: u32 = 1;
 pub const OBJECTS: u32 = 64;
 
 /// The programs with their names in the object.
-pub const PROGRAMS: [&str; 8] = [
+pub const PROGRAMS: [&str; 11] = [
     "tc_ingress",
     "tc_egress",
     "sweep",
@@ -22,6 +22,9 @@ pub const PROGRAMS: [&str; 8] = [
     "sendmsg4",
     "recvmsg4",
     "getpeername4",
+    "connect6",
+    "recvmsg6",
+    "getpeername6",
     "sock_release",
 ];
 

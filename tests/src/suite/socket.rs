@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::setup::{SERVICES, Setup, UDP, WEB, add_services, in_turn, same};
-use super::{Case, Context, case};
+use super::{Case, Context, case, long_case};
 use crate::client;
 use crate::daemon::Daemon;
 use crate::host::Host;
@@ -76,6 +76,16 @@ pub(super) const CASES: &[Case] = &[
         "socket/once",
         "a connection that the hook has led and that is then balanced again, packet by packet",
         once,
+    ),
+    case(
+        "socket/mapped",
+        "an IPv6 socket that speaks IPv4 and is not led, or is told of the server",
+        mapped,
+    ),
+    long_case(
+        "socket/gone",
+        "connections that count for ever because nothing tells of their socket's end",
+        gone,
     ),
     case(
         "socket/marks",
@@ -550,6 +560,64 @@ fn once(context: &Context) -> Result<()> {
         &setup.reasons()?.get("forwarded"),
         &None,
     )
+}
+
+fn mapped(context: &Context) -> Result<()> {
+    let setup = Setup::usual(context, 2)?;
+    let director = &setup.net.director;
+    let of = |to: &str| -> Result<SocketAddr> {
+        let to = at(to);
+        Ok(SocketAddr::new(to.ip().to_ipv6_mapped().into(), to.port()))
+    };
+    let web = of(WEB)?;
+    let connect = || TcpStream::connect_timeout(&web, client::patience());
+    for want in ["rs2", "rs1"] {
+        let stream = director.run(connect)??;
+        same("the peer", &stream.peer_addr()?, &web)?;
+        same("who answers", &request(stream)?, &want.to_owned())?;
+    }
+    counts_become(&setup.daemon, director, &format!("tcp:{WEB}"), (0, 0))?;
+    let udp = of(UDP)?;
+    let socket = director.run(|| UdpSocket::bind("[::]:0"))??;
+    socket.set_read_timeout(Some(client::patience()))?;
+    for _ in 0..2 {
+        socket.send_to(b"hello", udp)?;
+        let mut answer = [0; 100];
+        let (length, from) = socket.recv_from(&mut answer).context("no answer")?;
+        same("the sender of the answer", &from, &udp)?;
+        same("who answers", &named(&answer[..length])?, &"rs2".to_owned())?;
+    }
+    Ok(())
+}
+
+fn gone(context: &Context) -> Result<()> {
+    let mut setup = Setup::usual(context, 2)?;
+    let director = setup.net.director.clone();
+    let web = format!("tcp:{WEB}");
+    let to_second = connect(&director, at(WEB))?;
+    let _to_first = connect(&director, at(WEB))?;
+    // Its host answers by a reset once nobody has the connection there.
+    setup.net.tasks[1].kill()?;
+    let start = Instant::now();
+    while io::Write::write(&mut &to_second, b"GET").is_ok() {
+        ensure!(
+            start.elapsed() < client::patience(),
+            "the connection is not reset"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    counts_become(&setup.daemon, &director, &web, (2, 0))?;
+    let start = Instant::now();
+    while counts(&setup.daemon, &director, &web)? == (2, 0) {
+        ensure!(
+            start.elapsed() < patient(Duration::from_secs(70)),
+            "a socket that is gone still counts"
+        );
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    context.note(format!("noticed after {} s", start.elapsed().as_secs()));
+    std::thread::sleep(Duration::from_secs(40));
+    counts_become(&setup.daemon, &director, &web, (1, 0))
 }
 
 fn marks(context: &Context) -> Result<()> {
