@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use lb_common::{
     abi::{
-        Address as _, Be16, ConnKey, LOOPBACK, METHOD_DIRECT, NO_SOCKET, SCHEDULER_WRR, SOCKET,
-        SOCKET_FLOW, SWEEP_TEMPLATE, SweepItem, TEMPLATE_ASSURED, V4, Word, socket_cookie,
-        socket_end, socket_protocol,
+        Address as _, Be16, ConnKey, LOOPBACK, METHOD_DIRECT, NO_SOCKET, RESET, SCHEDULER_WRR,
+        SCOPE_RESETS, SOCKET, SOCKET_FLOW, SWEEP_TEMPLATE, SweepItem, TEMPLATE_ASSURED, V4, Word,
+        socket_cookie, socket_end, socket_protocol,
     },
     conn::{socket as sockets, state, sweep::sweep},
     host::{Bytes, Capacity, HopSpec, MarkRule, Memory, ServerSpec, ServiceSpec},
@@ -573,13 +573,28 @@ fn packets_of_a_led_socket_are_known_as_such() {
     syn.extend([
         0x9c, 0x40, 0x1f, 0x40, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 2, 0, 0, 0, 0, 0, 0,
     ]);
-    let sent = |cookie| {
-        let mut packet = Bytes::sent(syn.clone(), 7);
+    let send = |memory: &Memory<V4>, flags: u8, cookie| {
+        let mut bytes = syn.clone();
+        bytes[47] = flags;
+        let mut packet = Bytes::sent(bytes, 7);
         packet.cookie = cookie;
-        pipeline::run(&mut packet, &world.memory).reason
+        pipeline::run(&mut packet, memory).reason
     };
-    assert_eq!(sent(1), Reason::NoService);
-    assert_eq!(sent(2), Reason::Forwarded);
+    const SYN: u8 = 2;
+    const ACK: u8 = 16;
+    assert_eq!(send(&world.memory, SYN, 1), Reason::NoService);
+    // Nor is it reset, where the service resets what belongs to no connection.
+    let resets = ServiceSpec {
+        flags: RESET,
+        ..ServiceSpec::address(TCP, server(1), 8000)
+    };
+    world.memory.remove_service(second);
+    let second = world.memory.add_service(&resets).expect("room");
+    world.memory.add_server(second, &spec).expect("room");
+    world.memory.set_flag(SCOPE_RESETS, true);
+    assert_eq!(send(&world.memory, ACK, 1), Reason::NoService);
+    assert_eq!(send(&world.memory, ACK, 2), Reason::Reset);
+    assert_eq!(send(&world.memory, SYN, 2), Reason::Forwarded);
 }
 
 #[test]

@@ -24,6 +24,7 @@ mod network;
 mod pins;
 mod programs;
 mod rates;
+mod reals;
 mod services;
 mod slots;
 mod sockets;

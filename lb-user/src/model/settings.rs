@@ -93,6 +93,12 @@ pub enum Setting {
     Amemthresh,
     /// 1: rates are computed.
     RunEstimation,
+    /// 1: a real server whose packet belongs to no connection is told so.
+    NatIcmpSend,
+    /// 1: an ICMP error about no connection may open one.
+    ScheduleIcmp,
+    /// 1: a SYN on a connection whose server was removed begins anew; 0: it is dropped, as in IPVS. Not one of IPVS's.
+    ReopenRemoved,
     /// 1: local sockets are led to servers when they connect. Not IPVS's.
     SocketHook,
 }
@@ -110,7 +116,7 @@ pub struct Fixed {
 
 impl Fixed {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 18] = [
         Self::new("backup_only", "0", NO_SYNC),
         Self::new(
             "conn_max",
@@ -134,13 +140,7 @@ impl Fixed {
         ),
         Self::new("lblc_expiration", "86400", FORGOTTEN),
         Self::new("lblcr_expiration", "86400", FORGOTTEN),
-        Self::new(
-            "nat_icmp_send",
-            "0",
-            "a server's packet of no known connection is not told from other traffic",
-        ),
         Self::new("pmtu_disc", "1", "there are no tunnels"),
-        Self::new("schedule_icmp", "0", "ICMP errors never open a connection"),
         Self::new(
             "secure_tcp",
             "0",
@@ -175,7 +175,7 @@ const NO_SYNC: &str = "connections are not synchronised with other directors";
 
 impl Setting {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::ConnReuseMode,
         Self::ExpireNodestConn,
         Self::ExpireQuiescentTemplate,
@@ -186,10 +186,13 @@ impl Setting {
         Self::AmDroprate,
         Self::Amemthresh,
         Self::RunEstimation,
+        Self::NatIcmpSend,
+        Self::ScheduleIcmp,
+        Self::ReopenRemoved,
         Self::SocketHook,
     ];
 
-    /// IPVS's name.
+    /// IPVS's name, for those that IPVS has.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -203,6 +206,9 @@ impl Setting {
             Self::AmDroprate => "am_droprate",
             Self::Amemthresh => "amemthresh",
             Self::RunEstimation => "run_estimation",
+            Self::NatIcmpSend => "nat_icmp_send",
+            Self::ScheduleIcmp => "schedule_icmp",
+            Self::ReopenRemoved => "reopen_removed",
             Self::SocketHook => "socket_hook",
         }
     }
@@ -217,7 +223,7 @@ impl Setting {
     #[must_use]
     pub const fn default_value(self) -> u32 {
         match self {
-            Self::ConnReuseMode | Self::RunEstimation | Self::SocketHook => 1,
+            Self::ConnReuseMode | Self::RunEstimation | Self::ReopenRemoved | Self::SocketHook => 1,
             Self::AmDroprate => 10,
             Self::Amemthresh => 1024,
             _ => 0,
@@ -431,6 +437,9 @@ mod tests {
             ("am_droprate", "10"),
             ("amemthresh", "1024"),
             ("run_estimation", "1"),
+            ("nat_icmp_send", "0"),
+            ("schedule_icmp", "0"),
+            ("reopen_removed", "1"),
             ("lblc_expiration", "86400"),
             ("lblcr_expiration", "86400"),
             ("conntrack", "0"),
