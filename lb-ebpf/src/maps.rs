@@ -99,7 +99,7 @@ pub struct Desk {
     /// 1 while a program has it.
     pub taken: Shared<u64>,
     /// What the socket asks for.
-    pub asked: Shared<Asked<V4>>,
+    pub asked: Asked<V4>,
     /// What is made.
     pub scratch: Scratch<V4>,
 }

@@ -179,12 +179,7 @@ struct Functions(Local);
 
 impl Parts<V4> for Functions {
     #[inline(always)]
-    fn note(&mut self, asked: &Asked<V4>, bits: u8) -> u64 {
-        let Some(desk) = maps::SOCKET_SCRATCH.get_ptr(self.0.0 & 0xffff) else {
-            return 0;
-        };
-        // SAFETY: a map's value, and this program's own for now.
-        unsafe { (*desk).asked.store(*asked) };
+    fn note(&mut self, _on_the_desk: &Asked<V4>, bits: u8) -> u64 {
         bpvs_socket_note(self.0.0, u32::from(bits))
     }
 
@@ -211,8 +206,8 @@ extern "C" fn bpvs_socket_note(site: u32, bits: u32) -> u64 {
         return 0;
     };
     // SAFETY: a map's value, which stays mapped while the program runs.
-    let asked = unsafe { (*desk).asked.load() };
-    u64::from(socket::note(&Maps(Local(site)), &asked, bits as u8))
+    let asked = unsafe { &*addr_of!((*desk).asked) };
+    u64::from(socket::note(&Maps(Local(site)), asked, bits as u8))
 }
 
 #[unsafe(no_mangle)]
@@ -241,30 +236,47 @@ macro_rules! field {
     };
 }
 
-/// What the socket asks for; `None` if the hook has nothing to do with its protocol.
+/// Whether the hook has to do with the socket's protocol.
 #[inline(always)]
-fn asked(context: *mut bpf_sock_addr, address: V4, port: Be16) -> Option<Asked<V4>> {
+fn is_served(context: *mut bpf_sock_addr) -> bool {
     let protocol = field!(context, protocol);
-    if protocol != u32::from(TCP) && protocol != u32::from(UDP) {
-        return None;
-    }
+    protocol == u32::from(TCP) || protocol == u32::from(UDP)
+}
+
+/// What the socket asks for: on the desk, for the stack is small.
+#[inline(always)]
+fn asked(
+    context: *mut bpf_sock_addr,
+    site: Local,
+    address: V4,
+    port: Be16,
+) -> Option<&'static Asked<V4>> {
+    let desk: *mut Desk = maps::SOCKET_SCRATCH.get_ptr_mut(site.0 & 0xffff)?;
+    // SAFETY: a place in a map's value.
+    let asked = unsafe { addr_of_mut!((*desk).asked) };
     // SAFETY: the context is the program's own, and always has a socket.
     let socket = unsafe { addr_of!((*context).__bindgen_anon_1.sk).read_volatile() };
     // SAFETY: as above.
     let cookie = unsafe { bpf_get_socket_cookie(context.cast()) };
-    Some(Asked {
-        cookie,
-        address: if address.0 == Be32::ZERO {
-            LOCALHOST
-        } else {
-            address
-        },
-        source: V4(Be32::from_raw(field!(socket, src_ip4))),
-        port,
-        sport: Be16::new(field!(socket, src_port) as u16),
-        mark: field!(socket, mark),
-        protocol: protocol as u8,
-    })
+    let address = if address.0 == Be32::ZERO {
+        LOCALHOST
+    } else {
+        address
+    };
+    let source = V4(Be32::from_raw(field!(socket, src_ip4)));
+    let sport = Be16::new(field!(socket, src_port) as u16);
+    let (mark, protocol) = (field!(socket, mark), field!(context, protocol) as u8);
+    // SAFETY: the desk is this program's own until it leaves it, and every value of its bytes is one of the type.
+    unsafe {
+        addr_of_mut!((*asked).cookie).write(cookie);
+        addr_of_mut!((*asked).address).write(address);
+        addr_of_mut!((*asked).source).write(source);
+        addr_of_mut!((*asked).port).write(port);
+        addr_of_mut!((*asked).sport).write(sport);
+        addr_of_mut!((*asked).mark).write(mark);
+        addr_of_mut!((*asked).protocol).write(protocol);
+        Some(&*asked)
+    }
 }
 
 /// The third word of an IPv6 address that stands for an IPv4 address (`::ffff:10.0.0.1`), whose first two are zero.
@@ -310,13 +322,17 @@ fn lead<const V6: bool>(
     let Some(site) = Local::of(context.as_ptr()) else {
         return GO_ON;
     };
-    let Some(asked) = asked(context.sock_addr, address, port) else {
+    if !is_served(context.sock_addr) {
         return GO_ON;
-    };
+    }
     let Some(site) = site.seated() else {
         return GO_ON;
     };
-    let answer = part(&Maps(site), &asked, &mut Functions(site));
+    let Some(asked) = asked(context.sock_addr, site, address, port) else {
+        site.leave();
+        return GO_ON;
+    };
+    let answer = part(&Maps(site), asked, &mut Functions(site));
     site.leave();
     match answer.kind {
         Kind::Leave => GO_ON,

@@ -203,7 +203,7 @@ mod tests {
             scheduler: u8::MAX.into_shared(),
             flags: u8::MAX.into_shared(),
             kind: 0.into_shared(),
-            options: Shared::new(0),
+            options: abi::Shared::new(0),
             nat_address: [all; 4].into_shared(),
             tcp_timeout: u32::MAX.into_shared(),
             udp_timeout: u32::MAX.into_shared(),
