@@ -12,6 +12,7 @@ mod maps;
 mod memory;
 mod parts;
 mod skb;
+mod socket;
 mod tables;
 mod xdp;
 
@@ -31,7 +32,12 @@ use lb_common::{
     verdict::{Action, Reason},
 };
 
-use crate::{maps::SWEEP, skb::Skb, tables::Maps, xdp::Arrived};
+use crate::{
+    maps::SWEEP,
+    skb::Skb,
+    tables::{MAPS, Maps},
+    xdp::Arrived,
+};
 
 /// Go on with whatever comes next on this hook: `TCX_NEXT`, and `TC_ACT_UNSPEC` for clsact.
 const NEXT: i32 = -1;
@@ -58,7 +64,7 @@ pub fn tc_egress(context: TcContext) -> i32 {
 fn run(context: &TcContext, egress: bool) -> i32 {
     let packet = Skb::whole(context, egress);
     let mut parts = parts::Functions::new(context, egress);
-    let verdict = pipeline::handle(&packet, &Maps, &mut parts);
+    let verdict = pipeline::handle(&packet, &MAPS, &mut parts);
     // Never for a packet that is served.
     if verdict.reason.ends() {
         tell(context, packet.arrival().ifindex, verdict.reason);
@@ -93,7 +99,7 @@ pub fn xdp_ingress(context: XdpContext) -> u32 {
     };
     let ifindex = arrived.frame.arrival().ifindex;
     let mut parts = parts::Early::new(context.ctx, ifindex);
-    let verdict = pipeline::handle(&arrived.frame, &Maps, &mut parts);
+    let verdict = pipeline::handle(&arrived.frame, &MAPS, &mut parts);
     if verdict.action == Action::HandOver {
         return arrived.pass();
     }
@@ -115,7 +121,7 @@ fn tell<C: EbpfContext>(context: &C, ifindex: u32, reason: Reason) {
     debug!(
         context,
         "scope {}, interface {}: a packet ends: {}",
-        Maps.scope_id(),
+        MAPS.scope_id(),
         ifindex,
         reason.name()
     );
@@ -127,7 +133,7 @@ fn tell<C: EbpfContext>(context: &C, ifindex: u32, reason: Reason) {
 pub fn sweep(context: TcContext) -> i32 {
     let _ = context.as_ptr();
     let mut list = List { index: 0 };
-    Maps.repeat(1 << 16, &mut list);
+    MAPS.repeat(1 << 16, &mut list);
     0
 }
 

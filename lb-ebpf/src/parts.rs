@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use lb_common::{arp, family::Ipv4, icmp, pipeline, verdict::Verdict};
 
-use crate::{skb::Skb, tables::Maps, xdp::Frame};
+use crate::{skb::Skb, tables::MAPS, xdp::Frame};
 
 /// Calls the functions below for one packet.
 pub struct Functions {
@@ -98,60 +98,60 @@ fn packet(context: *mut __sk_buff, egress: u32) -> TcContext {
 #[inline(never)]
 extern "C" fn bpvs_follow(context: *mut __sk_buff, egress: u32) -> u64 {
     let context = packet(context, egress);
-    pipeline::follow::<Ipv4, _, _>(&mut Skb::new(&context, egress != 0), &Maps)
+    pipeline::follow::<Ipv4, _, _>(&mut Skb::new(&context, egress != 0), &MAPS)
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn bpvs_classify(context: *mut __sk_buff, egress: u32) -> u64 {
     let context = packet(context, egress);
-    pipeline::classify::<Ipv4, _, _>(&mut Skb::new(&context, egress != 0), &Maps)
+    pipeline::classify::<Ipv4, _, _>(&mut Skb::new(&context, egress != 0), &MAPS)
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn bpvs_schedule() -> u64 {
-    pipeline::schedule(&Maps)
+    pipeline::schedule(&MAPS)
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn bpvs_persist() -> u64 {
-    pipeline::persist(&Maps)
+    pipeline::persist(&MAPS)
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn bpvs_create() -> u64 {
-    pipeline::create(&Maps)
+    pipeline::create(&MAPS)
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn bpvs_once(context: *mut __sk_buff, egress: u32) -> u64 {
     let context = packet(context, egress);
-    pipeline::once::<Ipv4, _, _>(&mut Skb::new(&context, egress != 0), &Maps)
+    pipeline::once::<Ipv4, _, _>(&mut Skb::new(&context, egress != 0), &MAPS)
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn bpvs_control(context: *mut __sk_buff, egress: u32) -> u64 {
     let context = packet(context, egress);
-    icmp::control(&mut Skb::new(&context, egress != 0), &Maps)
+    icmp::control(&mut Skb::new(&context, egress != 0), &MAPS)
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn bpvs_refuse(context: *mut __sk_buff, egress: u32, why: u64) -> u64 {
     let context = packet(context, egress);
-    pipeline::refuse::<Ipv4, _, _>(&mut Skb::new(&context, egress != 0), &Maps, why)
+    pipeline::refuse::<Ipv4, _, _>(&mut Skb::new(&context, egress != 0), &MAPS, why)
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn bpvs_arp(context: *mut __sk_buff, egress: u32) -> u64 {
     let context = packet(context, egress);
-    arp::process(&mut Skb::new(&context, egress != 0), &Maps)
+    arp::process(&mut Skb::new(&context, egress != 0), &MAPS)
 }
 
 /// Calls the functions below, and those above that need no packet, for one frame in XDP.
@@ -222,23 +222,23 @@ impl pipeline::Parts for Early {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn bpvs_xdp_follow(context: *mut xdp_md, ifindex: u32) -> u64 {
-    pipeline::follow::<Ipv4, _, _>(&mut Frame::new(context, used(ifindex)), &Maps)
+    pipeline::follow::<Ipv4, _, _>(&mut Frame::new(context, used(ifindex)), &MAPS)
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn bpvs_xdp_classify(context: *mut xdp_md, ifindex: u32) -> u64 {
-    pipeline::classify::<Ipv4, _, _>(&mut Frame::new(context, used(ifindex)), &Maps)
+    pipeline::classify::<Ipv4, _, _>(&mut Frame::new(context, used(ifindex)), &MAPS)
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn bpvs_xdp_control(context: *mut xdp_md, ifindex: u32) -> u64 {
-    icmp::control(&mut Frame::new(context, used(ifindex)), &Maps)
+    icmp::control(&mut Frame::new(context, used(ifindex)), &MAPS)
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn bpvs_xdp_arp(context: *mut xdp_md, ifindex: u32) -> u64 {
-    arp::process(&mut Frame::new(context, used(ifindex)), &Maps)
+    arp::process(&mut Frame::new(context, used(ifindex)), &MAPS)
 }

@@ -16,7 +16,7 @@ use lb_common::{
 use crate::{
     maps,
     memory::{self, Bounds},
-    tables::Maps,
+    tables::MAPS,
 };
 
 /// Bytes of a tag.
@@ -182,7 +182,7 @@ impl Frame {
     #[inline(always)]
     fn of(&self, vlan: u16) -> Option<Wire> {
         let key = WireKey {
-            scope: Maps.scope_id(),
+            scope: MAPS.scope_id(),
             ifindex: self.wire(),
             vlan: u32::from(vlan),
         };

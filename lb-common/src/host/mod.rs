@@ -12,6 +12,7 @@ mod marks;
 mod memory;
 mod network;
 mod services;
+mod sockets;
 
 pub use audit::Fault;
 pub use bytes::Bytes;

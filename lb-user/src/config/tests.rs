@@ -19,6 +19,7 @@ scheduler-flags = "flag-3"
 persistent = "90s"
 netmask = 24
 reset = true
+loopback = true
   [[service.server]]
   address = "10.0.1.11:80"
   weight = 0
@@ -67,7 +68,7 @@ fn a_whole_file() {
         (web.key.to_string().as_str(), web.scheduler.as_str()),
         ("tcp:10.0.0.100:80", "wrr")
     );
-    assert!(web.answer && web.reset && !web.one_packet);
+    assert!(web.answer && web.reset && !web.one_packet && web.socket && web.loopback);
     assert_eq!(web.scheduler_flags.to_string(), "flag-3");
     let persistence = web.persistence.unwrap();
     assert_eq!(
@@ -280,6 +281,16 @@ fn values() {
         "[[service]]\naddress = \"fwmark:1\"\nanswer = true",
         "lb.toml:2:11: the service fwmark:1 has no address to answer for\n\
          leave `answer` out; only a service with an address can have it",
+    );
+    refused(
+        "[[service]]\naddress = \"fwmark:1\"\nloopback = true",
+        "lb.toml:2:11: the service fwmark:1 has no port of its own by which it could be reached at 127.0.0.1\n\
+         leave `loopback` out; only a service with an address and a port can have it",
+    );
+    refused(
+        "[[service]]\naddress = \"tcp:10.0.0.1:80\"\nloopback = true\nsocket = false",
+        "lb.toml:2:11: the service tcp:10.0.0.1:80 cannot be reached at 127.0.0.1 without the socket hook\n\
+         leave `socket = false` out, or `loopback`",
     );
     refused(
         "[settings]\ntimeouts = { tcp = \"15\" }",

@@ -273,6 +273,10 @@ impl Datapath for FakeDatapath {
         })
     }
 
+    fn socket_hook_problem(&self) -> Option<&str> {
+        None
+    }
+
     fn scopes(&self) -> Result<Vec<ScopeId>, DatapathError> {
         Ok(self.state().scopes.keys().copied().collect())
     }

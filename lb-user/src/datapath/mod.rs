@@ -16,7 +16,9 @@ mod counters;
 mod defence;
 mod devices;
 mod drop_log;
+mod hook;
 mod leaving;
+mod loopback;
 mod maps;
 mod marks;
 mod network;
@@ -26,6 +28,7 @@ mod rates;
 mod reals;
 mod services;
 mod slots;
+mod sockets;
 mod statistics;
 mod sys;
 mod templates;
@@ -269,6 +272,8 @@ pub struct Connection {
     pub service: SocketAddr,
     /// The real server that has it.
     pub server: SocketAddr,
+    /// Whether it is a local socket's, made by the socket hook.
+    pub socket: bool,
     /// What the server sees in the client's place, with source NAT.
     pub source_nat: Option<SocketAddr>,
     /// IPVS's name of its state, as in `ESTABLISHED`.
@@ -428,6 +433,9 @@ pub trait Datapath: Send {
     /// # Errors
     /// As [`Datapath::table`].
     fn attached_xdp(&self, scope: ScopeId) -> Result<Vec<u32>, DatapathError>;
+
+    /// Why local sockets are not led to servers, if they cannot be.
+    fn socket_hook_problem(&self) -> Option<&str>;
 
     /// The scopes that the maps hold anything of, open or only pinned: those that a daemon before this one left.
     ///

@@ -6,7 +6,7 @@ pub mod stats;
 use anyhow::{Context, Result};
 use aya::{
     Ebpf, EbpfLoader,
-    programs::{Program, SchedClassifier, Xdp},
+    programs::{Program, ProgramInfo, SchedClassifier, Xdp},
 };
 use lb_common::{host::Capacity, verdict::Reason};
 
@@ -16,7 +16,20 @@ pub const SCOPE: u32 = 1;
 pub const OBJECTS: u32 = 64;
 
 /// The programs with their names in the object.
-pub const PROGRAMS: [&str; 4] = ["tc_ingress", "tc_egress", "sweep", XDP];
+pub const PROGRAMS: [&str; 12] = [
+    "tc_ingress",
+    "tc_egress",
+    "sweep",
+    XDP,
+    "connect4",
+    "sendmsg4",
+    "recvmsg4",
+    "getpeername4",
+    "connect6",
+    "recvmsg6",
+    "getpeername6",
+    "sock_release",
+];
 /// The one of them that is XDP's.
 pub const XDP: &str = "xdp_ingress";
 
@@ -59,6 +72,9 @@ pub fn load_from(bytes: &[u8], capacity: Capacity) -> Result<Ebpf> {
         ("FRAGMENTS", 1024),
         ("REASONS", (SCOPE + 1) * Reason::ALL.len() as u32),
         ("SWEEP", 64),
+        ("NAMESPACES", SCOPE + 1),
+        ("SOCKETS", 64),
+        ("SOCKET_SCRATCH", 256),
     ] {
         loader.map_max_entries(map, entries);
     }
@@ -99,4 +115,21 @@ fn named<'o>(object: &'o mut Ebpf, name: &str) -> Result<&'o mut Program> {
 
 fn refused(name: &str) -> String {
     format!("the verifier refuses {name}")
+}
+
+/// What the kernel says of one of the programs, of whatever type, once the verifier has passed it.
+///
+/// # Errors
+/// As [`program`].
+pub fn verified(object: &mut Ebpf, name: &str) -> Result<ProgramInfo> {
+    let program = named(object, name)?;
+    let loaded = match &mut *program {
+        Program::SchedClassifier(program) => program.load(),
+        Program::Xdp(program) => program.load(),
+        Program::CgroupSockAddr(program) => program.load(),
+        Program::CgroupSock(program) => program.load(),
+        other => anyhow::bail!("{name} is of an unexpected type: {other:?}"),
+    };
+    loaded.with_context(|| refused(name))?;
+    Ok(program.info()?)
 }

@@ -16,6 +16,7 @@ mod schedulers;
 mod scopes;
 mod settings;
 mod setup;
+mod socket;
 mod statistics;
 mod survival;
 mod traffic;
@@ -177,6 +178,7 @@ fn all() -> impl Iterator<Item = &'static Case> {
         vlan::CASES,
         xdp::CASES,
         scopes::CASES,
+        socket::CASES,
         survival::CASES,
     ]
     .into_iter()

@@ -96,6 +96,7 @@ async fn templates_are_listed_with_the_connections() {
         client: "10.0.0.0:0".parse().unwrap(),
         service: service.parse().unwrap(),
         server: server.parse().unwrap(),
+        socket: false,
         source_nat: None,
         state: "ASSURED",
         expires: Duration::from_secs(61),
