@@ -17,6 +17,7 @@ mod scopes;
 mod settings;
 mod setup;
 mod socket;
+mod socket_ends;
 mod statistics;
 mod survival;
 mod traffic;
@@ -179,6 +180,7 @@ fn all() -> impl Iterator<Item = &'static Case> {
         xdp::CASES,
         scopes::CASES,
         socket::CASES,
+        socket_ends::CASES,
         survival::CASES,
     ]
     .into_iter()
