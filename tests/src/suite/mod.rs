@@ -18,6 +18,7 @@ mod settings;
 mod setup;
 mod statistics;
 mod survival;
+mod swarm;
 mod traffic;
 mod vlan;
 
@@ -172,6 +173,7 @@ impl Choice {
             vlan::CASES,
             scopes::CASES,
             survival::CASES,
+            swarm::CASES,
         ];
         groups
             .into_iter()
