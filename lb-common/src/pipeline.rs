@@ -4,8 +4,8 @@ use crate::{
     abi::{
         AVAILABLE, Address, AnswerKey, Be16, Be32, Conn, ConnKey, HOP_LOCAL, KIND_FWMARK,
         NO_OUTPUT, PERSISTENT, REPLY, RESET, SCOPE_ANSWERS, SCOPE_CACHE_BYPASS,
-        SCOPE_EXPIRE_REMOVED, SCOPE_NO_REUSE, SCOPE_RESETS, SCOPE_REUSE_FIN_WAIT, SCOPE_SLOPPY_TCP,
-        Tick, V4, Word,
+        SCOPE_EXPIRE_REMOVED, SCOPE_HOLD_REMOVED, SCOPE_NO_REUSE, SCOPE_RESETS,
+        SCOPE_REUSE_FIN_WAIT, SCOPE_SLOPPY_TCP, Tick, V4, Word,
     },
     arp, classify,
     conn::{
@@ -253,7 +253,8 @@ fn known<'t, A: Address, T: Tables<A>>(tables: &'t T, segment: &Segment<A>) -> F
         let weight = server.map_or(0, |server| server.weight.load());
         // A client that uses the port of a connection to a removed real server again is not to wait for that one's end, as it
         // has to with IPVS.
-        if !available || begins_anew(conn, found.word, flags(), weight) {
+        let reopens = !available & (flags() & SCOPE_HOLD_REMOVED == 0);
+        if reopens || begins_anew(conn, found.word, flags(), weight) {
             return replace(tables, &segment.key, conn, found.word);
         }
     }

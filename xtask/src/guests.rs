@@ -67,6 +67,33 @@ const SLOW: &str = "BPVS_LAB_SLOW=8";
 /// Debian's kernels have all that the suite's cases ask for: none may be left out there.
 const COMPLETE: &str = "BPVS_LAB_COMPLETE=1";
 
+/// The random scripts of the differential suite that every run plays, and how long they may take.
+const BRIEF: &str = "guest 6.1: random scripts against IPVS";
+const BRIEF_SEEDS: &str = "1..20";
+const BRIEF_TIME: Duration = Duration::from_secs(10 * 60);
+
+/// Runs what every run needs of a guest: bpvs against the kernel's IPVS, which this machine need not
+/// have. Without apt there are no kernels, and it is left out.
+pub(crate) fn brief(stages: &mut Stages) {
+    if !setup::has_guests() {
+        return stages.leave_out(
+            BRIEF,
+            "no apt here: guests run kernels out of Debian's packages",
+        );
+    }
+    stages.run(BRIEF, || {
+        setup::for_guests()?;
+        let [oldest, ..] = &GUESTS;
+        oldest.prepare()?;
+        oldest.differential(BRIEF_TIME, &["--seeds", BRIEF_SEEDS])
+    });
+}
+
+/// Notes that it does not run, and why.
+pub(crate) fn leave_out_brief(stages: &mut Stages, reason: &str) {
+    stages.leave_out(BRIEF, reason);
+}
+
 /// Runs all stages of all guests; `lab` and `bpvs` have been built.
 pub(crate) fn run(stages: &mut Stages) {
     stages.run("guests: setup", || {
@@ -78,7 +105,9 @@ pub(crate) fn run(stages: &mut Stages) {
         stages.run_after(guest.prepare, guest.suite, || guest.suite());
     }
     let [oldest, ..] = &GUESTS;
-    stages.run_after(oldest.prepare, DIFFERENTIAL, || oldest.differential());
+    stages.run_after(oldest.prepare, DIFFERENTIAL, || {
+        oldest.differential(DIFFERENTIAL_TIME, &[])
+    });
     stages.run_after(oldest.prepare, IPVSADM, || oldest.ipvsadm());
 }
 
@@ -135,13 +164,14 @@ impl Guest {
 
     /// The kernel's IPVS against bpvs. Its scripts wait and look at timeouts, so this guest has a
     /// clock that does not depend on how busy the machine is.
-    fn differential(&self) -> Result<Outcome> {
+    fn differential(&self, time: Duration, arguments: &[&str]) -> Result<Outcome> {
         let mut command = self.command();
         command
-            .args(["-I", "-t", &DIFFERENTIAL_TIME.as_secs().to_string()])
+            .args(["-I", "-t", &time.as_secs().to_string()])
             .args(["-e", SLOW, "--"])
             .arg(release("lab"))
             .arg("differential")
+            .args(arguments)
             .stdout(Stdio::piped());
         watch(command)
     }

@@ -108,6 +108,7 @@ fn with_root(stages: &mut Stages, cargo: &Cargo, arguments: &Arguments) {
         for name in ["packets", "end to end", "verifier"] {
             stages.leave_out(name, reason);
         }
+        guests::leave_out_brief(stages, reason);
         if arguments.guests {
             guests::leave_out(stages, reason);
         }
@@ -128,6 +129,9 @@ fn with_root(stages: &mut Stages, cargo: &Cargo, arguments: &Arguments) {
         console::run(&mut lab).map(|()| Outcome::Passed)
     });
     stages.run_after("release build", "verifier", bpf_stats::stage);
+    if stages.passed("release build") {
+        guests::brief(stages);
+    }
     if arguments.guests && stages.passed("release build") {
         guests::run(stages);
     }

@@ -47,6 +47,8 @@ pub const SCOPE_REUSE_FIN_WAIT: u32 = 128;
 pub const SCOPE_EXPIRE_QUIESCENT: u32 = 256;
 /// Scope flag: where a fwmark service has no real server, packets go on to where they were sent (`cache_bypass`).
 pub const SCOPE_CACHE_BYPASS: u32 = 1024;
+/// Scope flag: a SYN on a connection whose real server was removed is dropped like its other packets (`reopen_removed` 0).
+pub const SCOPE_HOLD_REMOVED: u32 = 4096;
 /// Scope flag: some service answers segments of no known connection by a reset.
 pub const SCOPE_RESETS: u32 = 2048;
 

@@ -43,8 +43,10 @@ impl Refusal {
 
 /// The largest error: RFC 1812, 4.3.2.3 and the kernel quote as much as 576 bytes hold.
 const QUOTED: u32 = 576 - ipv4::LENGTH - LENGTH;
-/// Type of service of an error: precedence "internetwork control" (RFC 1812, 4.3.2.5).
-const TYPE_OF_SERVICE: u16 = 0xc0;
+/// Type of service of an error: precedence "internetwork control" (RFC 1812, 4.3.2.5), ...
+const PRECEDENCE: u8 = 0xc0;
+/// ... and these bits as the packet has them (RFC 1349, 5.1; icmp_send).
+const TYPE_OF_SERVICE: u8 = 0x1e;
 
 /// Turns the packet into an error about itself, sent back to where it came from, from the address `from`.
 #[inline(always)]
@@ -94,6 +96,7 @@ fn write<P: Packet, T: Tables<V4>>(
     refusal: Refusal,
     from: V4,
 ) -> Option<()> {
+    let service = PRECEDENCE | packet.u8(L3 + 1)? & TYPE_OF_SERVICE;
     // Whole words: up to three bytes at the end of the quoted packet are left out.
     let quoted = if header.total == 0 || header.total > QUOTED {
         QUOTED
@@ -124,9 +127,7 @@ fn write<P: Packet, T: Tables<V4>>(
     packet.set_u32(icmp + 4, rest)?;
 
     let words = [
-        Be32::new(
-            0x4500_0000 | u32::from(TYPE_OF_SERVICE) << 16 | (ipv4::LENGTH + LENGTH + quoted),
-        ),
+        Be32::new(0x4500_0000 | u32::from(service) << 16 | (ipv4::LENGTH + LENGTH + quoted)),
         Be32::ZERO,
         Be32::new(u32::from(HOP_LIMIT) << 24 | u32::from(transport::ICMP) << 16),
         from.0,

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use lb_common::abi::{
     self, Address, Be16, ConnKey, MarkKey, SCOPE_ANSWERS, SCOPE_CACHE_BYPASS,
-    SCOPE_EXPIRE_QUIESCENT, SCOPE_EXPIRE_REMOVED, SCOPE_FWMARKS, SCOPE_MARK_MASKS, SCOPE_NO_REUSE,
-    SCOPE_PORT_ZERO, SCOPE_RESETS, SCOPE_REUSE_FIN_WAIT, SCOPE_SLOPPY_TCP, SHAPES, Shape, Tick, V4,
+    SCOPE_EXPIRE_QUIESCENT, SCOPE_EXPIRE_REMOVED, SCOPE_FWMARKS, SCOPE_HOLD_REMOVED,
+    SCOPE_MARK_MASKS, SCOPE_NO_REUSE, SCOPE_PORT_ZERO, SCOPE_RESETS, SCOPE_REUSE_FIN_WAIT,
+    SCOPE_SLOPPY_TCP, SHAPES, Shape, Tick, V4,
 };
 use lb_common::conn::state;
 
@@ -197,6 +198,7 @@ impl Rules {
             (on(Setting::ExpireQuiescentTemplate), SCOPE_EXPIRE_QUIESCENT),
             (on(Setting::SloppyTcp), SCOPE_SLOPPY_TCP),
             (on(Setting::CacheBypass), SCOPE_CACHE_BYPASS),
+            (!on(Setting::ReopenRemoved), SCOPE_HOLD_REMOVED),
             (has.fwmarks, SCOPE_FWMARKS),
             (has.port_zero, SCOPE_PORT_ZERO),
             (has.answers, SCOPE_ANSWERS),

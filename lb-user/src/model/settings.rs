@@ -93,6 +93,8 @@ pub enum Setting {
     Amemthresh,
     /// 1: rates are computed.
     RunEstimation,
+    /// 1: a SYN on a connection whose server was removed begins anew; 0: it is dropped, as in IPVS. Not one of IPVS's.
+    ReopenRemoved,
 }
 
 /// A sysctl of IPVS that has no meaning in bpvs: it can be read, and set to what it is.
@@ -173,7 +175,7 @@ const NO_SYNC: &str = "connections are not synchronised with other directors";
 
 impl Setting {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::ConnReuseMode,
         Self::ExpireNodestConn,
         Self::ExpireQuiescentTemplate,
@@ -184,9 +186,10 @@ impl Setting {
         Self::AmDroprate,
         Self::Amemthresh,
         Self::RunEstimation,
+        Self::ReopenRemoved,
     ];
 
-    /// IPVS's name.
+    /// IPVS's name, for those that IPVS has.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -200,6 +203,7 @@ impl Setting {
             Self::AmDroprate => "am_droprate",
             Self::Amemthresh => "amemthresh",
             Self::RunEstimation => "run_estimation",
+            Self::ReopenRemoved => "reopen_removed",
         }
     }
 
@@ -213,7 +217,7 @@ impl Setting {
     #[must_use]
     pub const fn default_value(self) -> u32 {
         match self {
-            Self::ConnReuseMode | Self::RunEstimation => 1,
+            Self::ConnReuseMode | Self::RunEstimation | Self::ReopenRemoved => 1,
             Self::AmDroprate => 10,
             Self::Amemthresh => 1024,
             _ => 0,
@@ -427,6 +431,7 @@ mod tests {
             ("am_droprate", "10"),
             ("amemthresh", "1024"),
             ("run_estimation", "1"),
+            ("reopen_removed", "1"),
             ("lblc_expiration", "86400"),
             ("lblcr_expiration", "86400"),
             ("conntrack", "0"),

@@ -11,8 +11,9 @@ pub struct Exception {
     pub name: &'static str,
     /// Why it is meant to be so.
     pub reason: &'static str,
-    /// Whether it is what this frame of IPVS's (first) and of ours (second) differ by.
-    fits: fn(&Step, &Seen, &Seen) -> bool,
+    /// Whether it is what this frame of IPVS's (first) and of ours (second) differ by; none: there
+    /// is no such frame.
+    fits: fn(&Step, Option<&Seen>, Option<&Seen>) -> bool,
 }
 
 /// All of them.
@@ -21,7 +22,7 @@ pub const ALL: &[Exception] = &[
         name: "udp-without-checksum",
         reason: "a datagram without a checksum stays without; IPVS computes one",
         fits: |step, ipvs, bpvs| {
-            let Step::Packet(packet) = step else {
+            let (Step::Packet(packet), Some(ipvs), Some(bpvs)) = (step, ipvs, bpvs) else {
                 return false;
             };
             let mut same = ipvs.clone();
@@ -35,9 +36,28 @@ pub const ALL: &[Exception] = &[
         },
     },
     Exception {
+        name: "about-udp-without-checksum",
+        reason: "the same, in the datagram that an ICMP error is about",
+        fits: |_, ipvs, bpvs| {
+            let (Some(mut same), Some(bpvs)) = (ipvs.cloned(), bpvs) else {
+                return false;
+            };
+            let Body::Error { about, .. } = &mut same.ip.body else {
+                return false;
+            };
+            let Body::Udp { sum, .. } = &mut about.body else {
+                return false;
+            };
+            std::mem::replace(sum, Sum::None) != Sum::None && same == *bpvs
+        },
+    },
+    Exception {
         name: "quoted-words",
         reason: "an ICMP error made by bpvs quotes whole words: up to 3 bytes less",
         fits: |_, ipvs, bpvs| {
+            let (Some(ipvs), Some(bpvs)) = (ipvs, bpvs) else {
+                return false;
+            };
             let (Body::Error { quoted: theirs, .. }, Body::Error { quoted: ours, .. }) =
                 (&ipvs.ip.body, &bpvs.ip.body)
             else {
@@ -52,7 +72,7 @@ pub const ALL: &[Exception] = &[
         name: "another-source-port",
         reason: "two connections whose replies could not be told apart: the second one gets another source port",
         fits: |step, ipvs, bpvs| {
-            let Step::Packet(packet) = step else {
+            let (Step::Packet(packet), Some(ipvs), Some(bpvs)) = (step, ipvs, bpvs) else {
                 return false;
             };
             let mut same = ipvs.clone();
@@ -66,6 +86,21 @@ pub const ALL: &[Exception] = &[
             let its_own = packet.way == step::Way::Request && packet.client.port() == *sport;
             *sport = *ours;
             its_own && *ours >= 1024 && same == *bpvs
+        },
+    },
+    Exception {
+        name: "icmp-with-a-wrong-checksum",
+        reason: "an ICMP error with a wrong checksum goes on, still wrong; IPVS drops it",
+        fits: |step, ipvs, bpvs| {
+            let (Step::Packet(packet), None, Some(bpvs)) = (step, ipvs, bpvs) else {
+                return false;
+            };
+            let Body::Error { sum, .. } = &bpvs.ip.body else {
+                return false;
+            };
+            matches!(packet.kind, Kind::Error(..))
+                && packet.sum == step::Sum::Wrong
+                && *sum == Sum::Wrong
         },
     },
 ];
@@ -88,11 +123,9 @@ fn shorten(error: &mut Body, by: usize) -> bool {
 
 /// The exception by which these frames, the kernel's first, are the same but for what is known.
 pub fn frames(step: &Step, ipvs: &[Seen], bpvs: &[Seen]) -> Option<&'static str> {
-    if ipvs.len() != bpvs.len() {
-        return None;
-    }
     let mut name = None;
-    for (theirs, ours) in ipvs.iter().zip(bpvs) {
+    for place in 0..ipvs.len().max(bpvs.len()) {
+        let (theirs, ours) = (ipvs.get(place), bpvs.get(place));
         if theirs != ours {
             let exception = ALL.iter().find(|known| (known.fits)(step, theirs, ours))?;
             name = Some(exception.name);

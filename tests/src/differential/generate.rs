@@ -11,7 +11,8 @@ use super::step::{FLAGS, Kind, Packet, Protocol, Show, Step, Sum, Way, flags};
 pub struct Profile {
     name: &'static str,
     schedulers: &'static [&'static str],
-    methods: &'static [&'static str],
+    /// Whether some real servers are reached by direct routing.
+    direct: bool,
     /// Persistence, one-packet scheduling, thresholds.
     options: bool,
     /// Firewall marks.
@@ -27,7 +28,7 @@ const PROFILES: &[Profile] = &[
         schedulers: &[
             "rr", "wrr", "lc", "wlc", "sed", "nq", "fo", "ovf", "dh", "sh", "mh", "lblc", "lblcr",
         ],
-        methods: &["-m", "-m", "-m", "-g", "-i"],
+        direct: true,
         options: true,
         marks: true,
         settings: true,
@@ -38,7 +39,7 @@ const PROFILES: &[Profile] = &[
         schedulers: &[
             "rr", "wrr", "lc", "wlc", "sed", "nq", "fo", "ovf", "dh", "sh", "mh", "lblc", "lblcr",
         ],
-        methods: &["-m"],
+        direct: false,
         options: false,
         marks: false,
         settings: false,
@@ -47,13 +48,17 @@ const PROFILES: &[Profile] = &[
     Profile {
         name: "basic",
         schedulers: &["rr", "wrr"],
-        methods: &["-m"],
+        direct: false,
         options: false,
         marks: false,
         settings: false,
         errors: true,
     },
 ];
+
+/// Flags of a segment.
+const SYN: u8 = 2;
+const RST: u8 = 4;
 
 /// A service of the script.
 #[derive(Debug, Clone)]
@@ -63,6 +68,8 @@ struct Service {
     protocol: Protocol,
     address: SocketAddrV4,
     servers: Vec<String>,
+    /// Whether the choice of a server depends on how many connections each has.
+    counts: bool,
 }
 
 /// A script in the making.
@@ -71,6 +78,10 @@ struct Maker {
     random: Random,
     services: Vec<Service>,
     flows: Vec<(Protocol, SocketAddrV4, SocketAddrV4)>,
+    /// How many clients came that had to be new ones.
+    newcomers: usize,
+    /// Whether a server or a service was removed.
+    removed: bool,
     steps: Vec<Step>,
 }
 
@@ -93,9 +104,11 @@ impl Profile {
     pub fn script(&self, seed: u64, steps: usize) -> Script {
         let mut maker = Maker {
             profile: *self,
-            random: Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+            random: Random::of(seed),
             services: Vec::new(),
             flows: Vec::new(),
+            newcomers: 0,
+            removed: false,
             steps: Vec::new(),
         };
         for _ in 0..1 + maker.random.below(2) {
@@ -110,7 +123,8 @@ impl Profile {
         for show in [Show::Services, Show::Connections, Show::Persistent] {
             maker.steps.push(Step::Show(show));
         }
-        if seed.is_multiple_of(4) {
+        // What a removed server still sends is counted by bpvs only.
+        if !maker.removed {
             maker.steps.push(Step::Show(Show::Stats));
         }
         Script {
@@ -168,18 +182,20 @@ impl Maker {
             };
             vec![option.to_owned(), format!("v{number}:{port}")]
         };
-        let mut words = vec!["-A".to_owned()];
-        words.extend(key.clone());
-        words.extend(self.attributes(protocol == Protocol::Udp && !mark));
-        self.ipvsadm(words);
+        let attributes = self.attributes(protocol == Protocol::Udp && !mark);
         if self.services.iter().all(|service| service.key != key) {
             self.services.push(Service {
-                key,
+                key: key.clone(),
                 protocol,
                 address,
                 servers: Vec::new(),
+                counts: counts(&attributes),
             });
         }
+        let mut words = vec!["-A".to_owned()];
+        words.extend(key);
+        words.extend(attributes);
+        self.ipvsadm(words);
     }
 
     /// What follows the address in `-A` and `-E`.
@@ -223,20 +239,24 @@ impl Maker {
         let mut words = vec!["-a".to_owned()];
         words.extend(self.services[index].key.clone());
         words.extend(["-r".to_owned(), server.clone()]);
-        words.extend(self.server_attributes());
+        words.extend(self.server_attributes(index, &server));
         self.ipvsadm(words);
         if !self.services[index].servers.contains(&server) {
             self.services[index].servers.push(server);
         }
     }
 
-    fn server_attributes(&mut self) -> Vec<String> {
-        let method = *self.random.one(self.profile.methods);
+    fn server_attributes(&mut self, service: usize, server: &str) -> Vec<String> {
+        // Always the same method for a server: a kernel that goes over to direct routing keeps the
+        // route that it had for masquerading.
+        let direct = self.profile.direct && server.starts_with("s5");
+        let method = if direct { "-g" } else { "-m" };
         let weight = *self.random.one(&["1", "1", "2", "3", "5", "0"]);
         let mut words = vec![method.to_owned(), "-w".to_owned(), weight.to_owned()];
         if self.profile.options && self.random.one_in(8) {
             let upper = 1 + self.random.below(4);
             words.extend(["-x".to_owned(), upper.to_string()]);
+            self.services[service].counts = true;
             if self.random.one_in(2) {
                 let lower = self.random.below(upper + 1);
                 words.extend(["-y".to_owned(), lower.to_string()]);
@@ -257,17 +277,19 @@ impl Maker {
     }
 
     fn edit_server(&mut self) {
-        if let Some((key, server, _)) = self.server() {
+        if let Some((key, server, index)) = self.server() {
+            let attributes = self.server_attributes(index, &server);
             let mut words = vec!["-e".to_owned()];
             words.extend(key);
             words.extend(["-r".to_owned(), server]);
-            words.extend(self.server_attributes());
+            words.extend(attributes);
             self.ipvsadm(words);
         }
     }
 
     fn delete_server(&mut self) {
         if let Some((key, server, index)) = self.server() {
+            self.removed = true;
             self.services[index]
                 .servers
                 .retain(|other| *other != server);
@@ -282,13 +304,16 @@ impl Maker {
         let Some(index) = self.service() else { return };
         let Service { key, protocol, .. } = self.services[index].clone();
         let mut words = vec!["-E".to_owned()];
-        words.extend(key.clone());
-        words.extend(self.attributes(protocol == Protocol::Udp && key[0] != "-f"));
+        let attributes = self.attributes(protocol == Protocol::Udp && key[0] != "-f");
+        self.services[index].counts |= counts(&attributes);
+        words.extend(key);
+        words.extend(attributes);
         self.ipvsadm(words);
     }
 
     fn delete_service(&mut self) {
         if self.services.len() > 1 {
+            self.removed = true;
             let index = self.random.below(self.services.len());
             let service = self.services.remove(index);
             let mut words = vec!["-D".to_owned()];
@@ -303,11 +328,16 @@ impl Maker {
             ("expire_quiescent_template", 1),
             ("conn_reuse_mode", 3),
             ("sloppy_tcp", 1),
-            ("nat_icmp_send", 1),
-            ("schedule_icmp", 1),
         ]);
         let value = self.random.below(highest + 1).to_string();
         self.steps.push(Step::Setting(name.to_owned(), value));
+    }
+
+    /// Whether it matters for some service at this address how many connections a server has.
+    fn counting(&self, address: SocketAddrV4) -> bool {
+        self.services
+            .iter()
+            .any(|service| service.address == address && service.counts)
     }
 
     /// The first packet of a connection: a new one, or one there was.
@@ -330,7 +360,13 @@ impl Maker {
         let Some(client) = names::address(&format!("c{number}")) else {
             return;
         };
-        let flow = (protocol, SocketAddrV4::new(client, port), address);
+        let mut flow = (protocol, SocketAddrV4::new(client, port), address);
+        if self.flows.contains(&flow) && self.counting(address) {
+            // IPVS still counts the connection that this one takes the place of; bpvs does not.
+            self.newcomers += 1;
+            let newcomer = names::address(&format!("c{}", 12 + self.newcomers));
+            flow.1 = SocketAddrV4::new(newcomer.unwrap_or(client), port);
+        }
         if !self.flows.contains(&flow) {
             self.flows.push(flow);
         }
@@ -357,7 +393,15 @@ impl Maker {
         let way = *self.random.one(&[Way::Request, Way::Reply]);
         let kind = match (flow.0, way) {
             (Protocol::Udp, _) => Kind::Udp,
-            (_, Way::Request) => self.segment(&["A", "A", "A", "PA", "FA", "FA", "R", "S"]),
+            (_, Way::Request) => {
+                let kind = self.segment(&["A", "A", "A", "PA", "FA", "FA", "R", "S"]);
+                match kind {
+                    Kind::Tcp(flags) if flags & RST != 0 || self.counting(flow.2) => {
+                        Kind::Tcp(flags & !SYN)
+                    }
+                    other => other,
+                }
+            }
             _ => self.segment(&["SA", "SA", "A", "PA", "FA", "R"]),
         };
         self.packet(flow, way, kind);
@@ -375,7 +419,8 @@ impl Maker {
     fn packet(&mut self, flow: (Protocol, SocketAddrV4, SocketAddrV4), way: Way, kind: Kind) {
         let mut packet = Packet::new(flow.1, way, flow.2, kind);
         match self.random.below(60) {
-            0 => packet.ttl = 1,
+            // Of a reply that passes by: with `accept_local` the kernel's error comes from elsewhere.
+            0 if way == Way::Request || !self.profile.direct => packet.ttl = 1,
             1 => packet.tos = 0xb8,
             2 => packet.length = 1400,
             3 => packet.dont_fragment = true,
@@ -432,10 +477,25 @@ impl Maker {
     }
 }
 
+/// Whether `-A` or `-E` with these words makes a service that looks at InActConn.
+fn counts(attributes: &[String]) -> bool {
+    let counting = ["lc", "wlc", "lblc", "lblcr"];
+    attributes
+        .get(1)
+        .is_some_and(|scheduler| counting.contains(&scheduler.as_str()))
+}
+
 /// Random numbers that are the same for the same seed everywhere (splitmix64).
 struct Random(u64);
 
 impl Random {
+    /// Those of this seed. Mixed first: the sequence of one seed is not to be that of the next, one
+    /// number later.
+    fn of(seed: u64) -> Self {
+        let mut random = Self(seed);
+        Self(random.next())
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut word = self.0;

@@ -143,7 +143,12 @@ pub fn run(options: &Options) -> Result<bool> {
     let mut total = Total::default();
     for script in &scripts {
         let start = Instant::now();
-        let report = bench.run(script)?;
+        let mut report = bench.run(script)?;
+        if let (false, Some(again)) = (report.differences.is_empty(), goes_through(&bench, script)?)
+        {
+            total.once(script, &report);
+            report = again;
+        }
         let took = start.elapsed().as_secs_f32();
         total.add(script, &report, took, options.strict);
         if let (Some((number, _)), false) = (report.differences.first(), options.no_shrink) {
@@ -153,6 +158,22 @@ pub fn run(options: &Options) -> Result<bool> {
         }
     }
     Ok(total.say())
+}
+
+/// How often a script that differed must go through, one time after the other, to be believed.
+const AGAIN: usize = 3;
+
+/// The last report of a script that goes through again and again.
+fn goes_through(bench: &Bench, script: &Script) -> Result<Option<Report>> {
+    let mut last = None;
+    for _ in 0..AGAIN {
+        let report = bench.run(script)?;
+        if !report.differences.is_empty() {
+            return Ok(None);
+        }
+        last = Some(report);
+    }
+    Ok(last)
 }
 
 fn scripts(options: &Options) -> Result<Vec<Script>> {
@@ -206,6 +227,8 @@ fn pin() -> Result<()> {
 struct Total {
     same: usize,
     differ: Vec<String>,
+    /// Those that differed once and then did not any more: said, and not counted as a failure.
+    once: Vec<String>,
     missing: BTreeMap<String, usize>,
     exceptions: BTreeMap<&'static str, usize>,
     steps: usize,
@@ -216,6 +239,15 @@ struct Total {
 }
 
 impl Total {
+    /// A script has differed, and goes through when it is run again.
+    fn once(&mut self, script: &Script, report: &Report) {
+        say!("once   {:40} and not again in {AGAIN} runs:", script.name);
+        for (number, text) in &report.differences {
+            say!("    step {number}: {}\n{text}", script.steps[number - 1]);
+        }
+        self.once.push(script.name.clone());
+    }
+
     fn add(&mut self, script: &Script, report: &Report, took: f32, strict: bool) {
         let name = &script.name;
         self.steps += report.steps;
@@ -265,6 +297,9 @@ impl Total {
             let known = exceptions::ALL.iter().find(|known| known.name == *name);
             let reason = known.map_or("", |known| known.reason);
             say!("excepted: {count} times {name}: {reason}");
+        }
+        for name in &self.once {
+            say!("differed once: {name}");
         }
         for name in &self.differ {
             say!("failed: {name}");

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use super::compare::{Judgement, compare};
 use super::names::abbreviated;
 use super::side::{COUNTERS, Implementation, Outcome, Side};
-use super::step::{Show, Step};
+use super::step::{Kind, Show, Step, Way};
 use crate::lab::Lab;
 
 /// How long both sides get until they show the same: counts lag behind expiry by up to 2 s.
@@ -16,9 +16,13 @@ const SETTLE: Duration = Duration::from_millis(3000);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(300);
 
-/// How long a removal may go on behind the command: with `expire_nodest_conn` the kernel lets a
-/// worker end the connections of what was removed.
+/// How long a removal may go on behind its step: with `expire_nodest_conn` the kernel lets a worker
+/// end the connections of what was removed, and one that a SYN takes the place of goes with the next
+/// tick of its clock.
 const REMOVAL: Duration = Duration::from_millis(60);
+
+/// The flag of a segment that opens a connection.
+const SYN: u8 = 2;
 
 /// A script with a name.
 #[derive(Debug, Clone)]
@@ -126,14 +130,18 @@ impl Bench {
     }
 }
 
-/// Whether it is a command that removes a service or a real server.
+/// Whether it removes a service, a real server, or maybe a connection.
 fn removes(step: &Step) -> bool {
-    let Step::Ipvsadm(words) = step else {
-        return false;
-    };
-    words
-        .first()
-        .is_some_and(|word| ["-d", "-D", "-C"].contains(&word.as_str()))
+    match step {
+        Step::Ipvsadm(words) => words
+            .first()
+            .is_some_and(|word| ["-d", "-D", "-C"].contains(&word.as_str())),
+        Step::Packet(packet) => {
+            packet.way == Way::Request
+                && matches!(packet.kind, Kind::Tcp(flags) if flags & SYN != 0)
+        }
+        _ => false,
+    }
 }
 
 /// Whether looking again, which changes nothing, may show what lagged behind.

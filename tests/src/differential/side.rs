@@ -121,11 +121,17 @@ impl Side {
         director.run(|| {
             write_sysctl("net.ipv4.ip_forward", "1")?;
             write_sysctl("net.ipv4.conf.all.send_redirects", "0")?;
+            // With direct routing a server answers as the service's address. The kernel lets that
+            // pass only so; bpvs does not ask it.
+            write_sysctl("net.ipv4.conf.all.accept_local", "1")?;
             write_sysctl("net.ipv4.conf.default.arp_notify", "0")?;
             // No limit on ICMP errors: what comes out must not depend on how fast the script runs.
             write_sysctl("net.ipv4.icmp_ratemask", "0")
         })??;
         wire_up(director, ends)?;
+        if let Implementation::Bpvs { daemon, .. } = implementation {
+            daemon.bpvs(director, "settings set reopen_removed=0")?;
+        }
         Ok(Self {
             implementation: implementation.clone(),
             director: director.clone(),

@@ -91,6 +91,11 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
+/// Whether guests can be had at all.
+pub(crate) fn has_guests() -> bool {
+    machine::has_apt(&Search::here(&machine::root()))
+}
+
 /// Makes sure that everything for guests is there.
 ///
 /// # Errors
