@@ -45,6 +45,9 @@ enum Command {
         /// Run only cases whose name contains this.
         #[arg(long, value_name = "TEXT")]
         filter: Option<String>,
+        /// Leave out cases whose name contains this.
+        #[arg(long, value_name = "TEXT")]
+        without: Option<String>,
         /// Only list the cases and what each would catch.
         #[arg(long)]
         list: bool,
@@ -175,11 +178,17 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Test {
             long,
             filter,
+            without,
             list,
             keep,
             bpvs,
         } => {
-            let choice = suite::Choice { long, filter, keep };
+            let choice = suite::Choice {
+                long,
+                filter,
+                without,
+                keep,
+            };
             if list {
                 suite::list(&choice);
                 return Ok(ExitCode::SUCCESS);

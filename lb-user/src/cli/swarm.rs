@@ -58,3 +58,57 @@ pub(super) fn rendered(swarm: &wire::Swarm) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn what_is_served_and_what_is_wrong() {
+        let task = |last: u8, leaving| wire::SwarmTask {
+            name: format!("web.{last}"),
+            address: Ipv4Addr::new(10, 0, 1, last),
+            node: Some(Ipv4Addr::new(192, 168, 77, 1)),
+            leaving,
+        };
+        let network = wire::SwarmNetwork {
+            name: "ov".into(),
+            id: "i8ay".into(),
+            sandbox: Some("/run/docker/netns/lb_i8ay".into()),
+            address: Some(Ipv4Addr::new(10, 0, 1, 6)),
+            services: vec![wire::SwarmService {
+                name: "web".into(),
+                address: Ipv4Addr::new(10, 0, 1, 2),
+                published: vec![8080, 8081],
+                tasks: vec![task(3, false), task(4, true)],
+            }],
+        };
+        let elsewhere = wire::SwarmNetwork {
+            name: "other".into(),
+            sandbox: None,
+            address: None,
+            services: Vec::new(),
+            ..network.clone()
+        };
+        let swarm = wire::Swarm {
+            docker: "unix:///d.sock".into(),
+            manager: false,
+            networks: vec![network, elsewhere],
+            problems: vec!["web: label bpvs.x means nothing".into()],
+        };
+        assert_eq!(
+            rendered(&swarm),
+            "\
+unix:///d.sock (worker)
+  does not work: web: label bpvs.x means nothing
+network ov: served in /run/docker/netns/lb_i8ay, from 10.0.1.6
+  web at 10.0.1.2, published at 8080, 8081
+    10.0.1.3 web.3 on 192.168.77.1
+    10.0.1.4 web.4 on 192.168.77.1, about to go
+network other: no container on this node, nothing to serve
+"
+        );
+    }
+}

@@ -461,3 +461,21 @@ proptest! {
         let _ = Server::parse_socket(&text, &ServiceKey::fwmark(1, AddressFamily::V4).unwrap());
     }
 }
+
+#[test]
+fn a_swarm_to_follow() {
+    let swarm = |text: &str| parse("f", text).map(|config| config.swarm);
+    assert_eq!(swarm("").unwrap(), None);
+    let options = swarm("[provider.swarm]").unwrap().unwrap();
+    assert_eq!(options, crate::provider::swarm::Options::default());
+    let text = "[provider.swarm]\ndocker = \"/d.sock\"\nsandboxes = \"/s\"\ntimeout = \"8h\"";
+    let options = swarm(text).unwrap().unwrap();
+    assert_eq!(options.docker, "/d.sock");
+    assert_eq!(options.sandboxes, std::path::Path::new("/s"));
+    assert_eq!(options.tcp_timeout.as_secs(), 8 * 3600);
+    let error = swarm("[provider.swarm]\ntimeouts = \"8h\"").unwrap_err();
+    assert!(
+        error.to_string().contains("unknown key `timeouts`"),
+        "{error}"
+    );
+}

@@ -148,6 +148,8 @@ pub struct Choice {
     pub long: bool,
     /// Only those whose name contains this.
     pub filter: Option<String>,
+    /// Not those whose name contains this.
+    pub without: Option<String>,
     /// Leave the labs of a failing case standing.
     pub keep: bool,
 }
@@ -181,6 +183,10 @@ impl Choice {
             .filter(|case| match &self.filter {
                 Some(text) => case.name.contains(text.as_str()),
                 None => self.long || !case.long,
+            })
+            .filter(|case| {
+                let without = self.without.as_deref();
+                without.is_none_or(|text| !case.name.contains(text))
             })
     }
 }

@@ -51,7 +51,7 @@ fn scene(context: &Context, scene: Scene, rounds: u32) -> Result<()> {
         return Ok(());
     }
     let said = play(&context.lab()?, &context.bpvs()?, scene, rounds)?;
-    for line in said.lines().filter(|line| line.contains("requests")) {
+    for line in said.lines().filter(|line| line.contains(" ok, ")) {
         context.note(line.trim().to_owned());
     }
     Ok(())

@@ -63,18 +63,29 @@ pub(super) fn addresses(cluster: &Cluster, service: Ipv4Addr) -> Vec<Check> {
 
 /// The published ports.
 pub(super) fn published(cluster: &Cluster) -> Vec<Check> {
+    let from: Vec<&Host> = [&cluster.outside]
+        .into_iter()
+        .chain(&cluster.probes)
+        .collect();
+    let nodes = 0..cluster.nodes.len();
+    nodes
+        .flat_map(|node| published_at(cluster, node, &from))
+        .collect()
+}
+
+/// The published ports of one node.
+pub(super) fn published_at(cluster: &Cluster, node: usize, from: &[&Host]) -> Vec<Check> {
     let mut checks = Vec::new();
-    for node in &cluster.nodes {
-        let (tcp, udp) = (
-            SocketAddrV4::new(node.address, TCP),
-            SocketAddrV4::new(node.address, UDP),
-        );
-        for from in [&cluster.outside].into_iter().chain(&cluster.probes) {
-            let what = format!("{} -> published tcp {tcp}", from.name());
-            checks.push(Check::new(what, halves(|| client::who(from, tcp))));
-            let what = format!("{} -> published udp {udp}", from.name());
-            checks.push(Check::new(what, halves(|| client::who_udp(from, udp))));
-        }
+    let address = cluster.nodes[node].address;
+    let (tcp, udp) = (
+        SocketAddrV4::new(address, TCP),
+        SocketAddrV4::new(address, UDP),
+    );
+    for from in from {
+        let what = format!("{} -> published tcp {tcp}", from.name());
+        checks.push(Check::new(what, halves(|| client::who(from, tcp))));
+        let what = format!("{} -> published udp {udp}", from.name());
+        checks.push(Check::new(what, halves(|| client::who_udp(from, udp))));
     }
     checks
 }

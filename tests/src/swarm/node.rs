@@ -3,13 +3,15 @@
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::Signal;
 
 use crate::host::{Host, finish, tool};
-use crate::lab::Lab;
+use crate::lab::{Lab, lock};
 use crate::slow::patient;
 
 /// How long an engine may take to start.
@@ -37,6 +39,8 @@ pub(super) struct Node {
     /// Its address on the wire.
     pub(super) address: Ipv4Addr,
     folder: PathBuf,
+    cgroup: String,
+    running: Mutex<Option<Child>>,
 }
 
 impl Node {
@@ -48,6 +52,8 @@ impl Node {
             host,
             address,
             folder,
+            cgroup: cgroup.into(),
+            running: Mutex::default(),
         };
         let version = finish(tool("dockerd").arg("--version"))?;
         // Up to 22 two engines on a machine would be one and the same by the key in /etc.
@@ -65,30 +71,50 @@ impl Node {
             "{}".to_owned()
         };
         fs::write(node.folder.join("daemon.json"), config)?;
-        let log = File::create(node.folder.join("log"))?;
+        node.run(lab)?;
+        Ok(node)
+    }
+
+    /// Starts the engine, for the first time or again.
+    fn run(&self, lab: &Lab) -> Result<()> {
+        let log = File::options()
+            .append(true)
+            .create(true)
+            .open(self.folder.join("log"))?;
         // It would be called as this machine otherwise.
         let script = "hostname \"$0\"; exec \"$@\"";
-        let mut command = node.host.command("unshare");
+        let mut command = self.host.command("unshare");
         command
-            .args(["--uts", "sh", "-c", script, node.host.name(), "dockerd"])
+            .args(["--uts", "sh", "-c", script, self.host.name(), "dockerd"])
             .arg("--data-root")
-            .arg(node.folder.join("data"))
+            .arg(self.folder.join("data"))
             .arg("--exec-root")
-            .arg(node.folder.join("exec"))
+            .arg(self.folder.join("exec"))
             .arg("--pidfile")
-            .arg(node.folder.join("pid"))
+            .arg(self.folder.join("pid"))
             .arg("--config-file")
-            .arg(node.folder.join("daemon.json"))
-            .args(["--host", &node.socket(), "--storage-driver", "vfs"])
+            .arg(self.folder.join("daemon.json"))
+            .args(["--host", &self.socket(), "--storage-driver", "vfs"])
             .args([
                 "--cgroup-parent",
-                &format!("/{cgroup}-{}", node.host.name()),
+                &format!("/{}-{}", self.cgroup, self.host.name()),
             ])
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
-        lab.start(&mut command)?;
-        Ok(node)
+        let (child, _) = lab.start(&mut command)?;
+        *lock(&self.running) = Some(child);
+        Ok(())
+    }
+
+    /// Ends the engine, with all of its containers, and starts it anew.
+    pub(super) fn restart(&self, lab: &Lab) -> Result<()> {
+        let mut child = lock(&self.running).take().context("no engine runs")?;
+        let pid = i32::try_from(child.id())?;
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGTERM)?;
+        child.wait()?;
+        self.run(lab)?;
+        self.wait()
     }
 
     /// Waits until the engine answers.

@@ -270,9 +270,7 @@ fn churn(out: &Transcript, cluster: &Cluster) -> Result<()> {
     settled_update()?;
     cluster.until("8082 is answered", answers)?;
     all_good(out, &checks::all(cluster, address))?;
-    act(
-        "service update --quiet --detach --publish-rm 80 --publish-add 8080:80 --publish-add 8081:80/udp web",
-    )?;
+    act("service update --quiet --detach --publish-rm published=8082,target=80 web")?;
     settled_update()?;
     cluster.until("8082 is not answered", || {
         answers().map(|answered| !answered)
@@ -437,8 +435,19 @@ fn labels(out: &Transcript, cluster: &Cluster) -> Result<()> {
 
 fn restart(out: &Transcript, cluster: &Cluster) -> Result<()> {
     let address = cluster.address("web")?;
-    out.heading("bpvs is killed: what it serves goes on; another one takes up");
+    out.heading("bpvs is killed under load, and another one takes up");
     let loads = load(cluster)?;
+    for daemon in &cluster.daemons {
+        daemon.kill()?;
+    }
+    loads.iter().try_for_each(|(_, load)| load.wait_for(200))?;
+    for daemon in &cluster.daemons {
+        daemon.run()?;
+    }
+    cluster.followed("web", 2)?;
+    loads.iter().try_for_each(|(_, load)| load.wait_for(200))?;
+    none_failed(out, loads)?;
+    out.heading("Without the daemon everything is answered; and with a new one");
     for daemon in &cluster.daemons {
         daemon.kill()?;
     }
@@ -448,7 +457,20 @@ fn restart(out: &Transcript, cluster: &Cluster) -> Result<()> {
     }
     cluster.followed("web", 2)?;
     all_good(out, &checks::all(cluster, address))?;
-    none_failed(out, loads)?;
+    out.heading("The engine of n2 is restarted, with all of its containers");
+    cluster.nodes[1].restart(&cluster.lab)?;
+    // On a worker the network is there only once the node has joined again.
+    cluster.until("the probe on n2 is started", || {
+        cluster.nodes[1].docker("start probe").map(|_| true)
+    })?;
+    cluster.running("web", 2)?;
+    cluster.followed("web", 2)?;
+    let probe = cluster.nodes[1].container("probe")?;
+    let to = SocketAddrV4::new(address, PORT);
+    cluster.until("the service is answered on n2", || {
+        Ok(client::turns(&probe, to, 6)?.len() == 6)
+    })?;
+    all_good(out, &checks::published_at(cluster, 1, &[&cluster.outside]))?;
     out.heading("bpvs down: nothing is left of it");
     for daemon in &cluster.daemons {
         daemon.bpvs(daemon.host(), "down")?;

@@ -1,6 +1,8 @@
 //! Asking dockerd.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bollard::models::{
     EndpointPortConfigProtocolEnum, EndpointPortConfigPublishModeEnum, EventMessage, NetworkInspect,
@@ -18,6 +20,22 @@ use crate::model::Protocol;
 
 /// How long dockerd may take to answer, in seconds.
 const PATIENCE: u64 = 10;
+
+/// How long it is believed that the node is a manager, or none. A worker that is asked as a manager says so in its log.
+const ROLE: Duration = Duration::from_secs(30);
+
+/// News that can mean that something else is to be served. Health checks, which run in containers all the time, are none.
+const NEWS: [&str; 9] = [
+    "connect",
+    "create",
+    "destroy",
+    "die",
+    "disconnect",
+    "kill",
+    "remove",
+    "start",
+    "update",
+];
 
 /// The node's own bridge, on which the sandbox of published ports is.
 const BRIDGE: &str = "docker_gwbridge";
@@ -43,6 +61,8 @@ pub(super) enum DockerError {
 pub(super) struct Engine {
     docker: Docker,
     socket: String,
+    /// Whether the node was a manager, and when it was asked.
+    manager: Mutex<Option<(Instant, bool)>>,
 }
 
 impl Engine {
@@ -58,6 +78,7 @@ impl Engine {
         Ok(Self {
             docker,
             socket: socket.into(),
+            manager: Mutex::default(),
         })
     }
 
@@ -91,8 +112,10 @@ impl Engine {
         if seen.networks.iter().any(|network| network.ingress) {
             seen.gateway = self.inspect(BRIDGE, false).await?.and_then(seen::gateway);
         }
-        // Only managers answer; one that has lost its Swarm's majority does not either.
-        seen.managed = self.managed().await.ok();
+        if self.is_manager().await? {
+            // One that has lost its Swarm's majority does not answer.
+            seen.managed = self.managed().await.ok();
+        }
         if seen.managed.is_none() {
             seen.containers = self.containers().await?;
         }
@@ -104,11 +127,35 @@ impl Engine {
         &self,
     ) -> impl Stream<Item = Result<EventMessage, bollard::errors::Error>> + use<> {
         let kinds = ["network", "service", "container", "node"];
-        let filters = HashMap::from([("type".into(), kinds.map(Into::into).to_vec())]);
+        let filters = HashMap::from([
+            ("type".into(), kinds.map(Into::into).to_vec()),
+            ("event".into(), NEWS.map(Into::into).to_vec()),
+        ]);
         self.docker.clone().events(Some(EventsOptions {
             filters: Some(filters),
             ..EventsOptions::default()
         }))
+    }
+
+    async fn is_manager(&self) -> Result<bool, DockerError> {
+        let known = *self.manager.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((when, manager)) = known
+            && when.elapsed() < ROLE
+        {
+            return Ok(manager);
+        }
+        let info = self
+            .docker
+            .info()
+            .await
+            .map_err(|error| self.failed(error))?;
+        let manager = info
+            .swarm
+            .and_then(|swarm| swarm.control_available)
+            .unwrap_or(false);
+        *self.manager.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((Instant::now(), manager));
+        Ok(manager)
     }
 
     /// A network; none where it has gone meanwhile.

@@ -14,26 +14,27 @@ use crate::model::Protocol;
 pub(super) struct Node {
     /// Its addresses, but for those of the loopback interface.
     pub(super) addresses: BTreeSet<Ipv4Addr>,
-    /// The ports at which somebody on it listens, at other addresses than loopback's.
+    /// The ports at which somebody on it listens, at other addresses than loopback's; empty where it does not matter.
     pub(super) listeners: BTreeSet<(Protocol, u16)>,
     /// Whether its kernel has IPVS, and dockerd used it.
     pub(super) ipvs: bool,
 }
 
 impl Node {
-    /// The node of the calling thread's namespace.
-    pub(super) fn read() -> nix::Result<Self> {
+    /// The node of the calling thread's namespace. To look for listeners takes time where there are many sockets.
+    pub(super) fn read(look_for_listeners: bool) -> nix::Result<Self> {
         let addresses = getifaddrs()?
             .filter_map(|interface| Some(interface.address?.as_sockaddr_in()?.ip()))
             .filter(|address| !address.is_loopback())
             .collect();
         let mut listeners = BTreeSet::new();
-        for (table, protocol, state) in [
+        let tables = [
             ("tcp", Protocol::Tcp, LISTEN),
             ("tcp6", Protocol::Tcp, LISTEN),
             ("udp", Protocol::Udp, UNCONNECTED),
             ("udp6", Protocol::Udp, UNCONNECTED),
-        ] {
+        ];
+        for (table, protocol, state) in tables.into_iter().filter(|_| look_for_listeners) {
             // Without IPv6 there is no such table.
             let text =
                 fs::read_to_string(format!("/proc/thread-self/net/{table}")).unwrap_or_default();
@@ -103,7 +104,11 @@ mod tests {
 
     #[test]
     fn this_node() {
-        let node = Node::read().unwrap();
+        let socket = std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        let listener = (Protocol::Tcp, socket.local_addr().unwrap().port());
+        let node = Node::read(true).unwrap();
         assert!(!node.addresses.contains(&Ipv4Addr::LOCALHOST));
+        assert!(node.listeners.contains(&listener));
+        assert!(Node::read(false).unwrap().listeners.is_empty());
     }
 }

@@ -120,6 +120,12 @@ impl Watcher {
         let folder = self.options.sandboxes.clone();
         let local = |network: &&Network| network.balancer.is_some();
         let networks: Vec<Network> = seen.networks.iter().filter(local).cloned().collect();
+        // Where nobody says which protocol a published port has.
+        let unknown = seen.managed.is_none()
+            && networks.iter().any(|network| {
+                let mut services = network.services.iter();
+                services.any(|service| !service.published.is_empty())
+            });
         let found = tokio::task::spawn_blocking(move || -> Result<_, LookError> {
             let mut found = BTreeMap::new();
             let mut resolved = BTreeMap::new();
@@ -132,7 +138,7 @@ impl Watcher {
                 }
                 found.insert(network.id, sandbox);
             }
-            Ok((found, resolved, Node::read()?))
+            Ok((found, resolved, Node::read(unknown)?))
         });
         let (sandboxes, resolved, node) = found.await.map_err(|_| LookError::Interrupted)??;
         let leaving = drain::leaving(&seen.networks, &resolved, seen.managed.as_ref());
