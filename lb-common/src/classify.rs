@@ -28,9 +28,19 @@ pub fn service<A: Address, T: Tables<A>>(
             }
         }
     }
+    by_address(tables, scope, key)
+}
+
+/// The service at a packet's destination: at its port, else at port 0.
+#[inline(always)]
+pub(crate) fn by_address<A: Address, T: Tables<A>>(
+    tables: &T,
+    scope: &Scope,
+    key: &ConnKey<A>,
+) -> u32 {
     let mut wanted = ServiceKey {
         address: key.dst,
-        scope: id,
+        scope: tables.scope_id(),
         port: key.dport,
         protocol: key.protocol(),
         kind: KIND_ADDRESS,

@@ -21,7 +21,7 @@ pub trait Family: Copy {
     fn header<P: Packet>(packet: &P, l3: u32, quoted: bool) -> Option<Header<Self::Address>>;
     /// The protocol number of the family's control protocol: ICMP.
     const CONTROL: u8;
-    /// What becomes of a packet of the control protocol: a [`Verdict::word`].
+    /// What becomes of a packet of the control protocol: a [`Verdict::word`], or [`crate::pipeline::OPEN`].
     fn control<P: Packet, T: Tables<Self::Address>>(packet: &mut P, tables: &T) -> u64;
     /// What becomes of an ARP packet, where the family has it: a [`Verdict::word`].
     fn arp<P: Packet, T: Tables<Self::Address>>(packet: &mut P, tables: &T) -> u64;

@@ -3,9 +3,9 @@
 use crate::{
     abi::{
         AVAILABLE, Address, AnswerKey, Be16, Be32, Conn, ConnKey, HOP_LOCAL, KIND_FWMARK,
-        NO_OUTPUT, PERSISTENT, REPLY, RESET, SCOPE_ANSWERS, SCOPE_CACHE_BYPASS,
+        NO_OUTPUT, PERSISTENT, REPLY, RESET, RealKey, SCOPE_ANSWERS, SCOPE_CACHE_BYPASS,
         SCOPE_EXPIRE_REMOVED, SCOPE_HOLD_REMOVED, SCOPE_NO_REUSE, SCOPE_RESETS,
-        SCOPE_REUSE_FIN_WAIT, SCOPE_SLOPPY_TCP, Tick, V4, Word,
+        SCOPE_REUSE_FIN_WAIT, SCOPE_SLOPPY_TCP, SCOPE_TELLS_REALS, Tick, V4, Word,
     },
     arp, classify,
     conn::{
@@ -66,7 +66,7 @@ pub trait Parts {
     fn create(&mut self) -> u64;
     /// [`once`].
     fn once(&mut self) -> u64;
-    /// [`Family::control`].
+    /// [`Family::control`]: once more when the connection that it asked for is there.
     fn control(&mut self) -> u64;
     /// [`refuse`], for the word of a [`Verdict::refuse`].
     fn refuse(&mut self, why: u64) -> u64;
@@ -79,32 +79,34 @@ pub trait Parts {
 #[inline(always)]
 pub fn network<X: Parts>(parts: &mut X) -> Verdict {
     let mut word = parts.follow();
-    if word == UNKNOWN {
+    let control = word == CONTROL;
+    if control {
+        word = parts.control();
+    } else if word == UNKNOWN {
         word = parts.classify();
-        if word == OPEN {
-            let mut choices = 0;
-            word = AGAIN;
-            while word == AGAIN && choices < CHOICES {
-                word = parts.schedule();
-                if word == PERSIST {
-                    word = parts.persist();
-                }
-                if word == CHOSEN {
-                    word = parts.create();
-                }
-                choices += 1;
+    }
+    if word == OPEN {
+        let mut choices = 0;
+        word = AGAIN;
+        while word == AGAIN && choices < CHOICES {
+            word = parts.schedule();
+            if word == PERSIST {
+                word = parts.persist();
             }
-            if word == MADE {
-                word = parts.follow();
-            } else if word == ALONE {
-                word = parts.once();
+            if word == CHOSEN {
+                word = parts.create();
             }
+            choices += 1;
+        }
+        if word == MADE && control {
+            word = parts.control();
+        } else if word == MADE {
+            word = parts.follow();
+        } else if word == ALONE {
+            word = parts.once();
         }
     }
-    if word == CONTROL {
-        word = parts.control();
-    }
-    if word == UNKNOWN || word == AGAIN {
+    if word == UNKNOWN || word == AGAIN || word == OPEN {
         // Gone again before it could be followed, or other processors were faster each time.
         return Verdict::drop(Reason::Busy);
     }
@@ -188,7 +190,8 @@ pub fn run<P: Packet, T: Tables<V4>>(packet: &mut P, tables: &T) -> Verdict {
 pub const UNKNOWN: u64 = u64::MAX;
 /// What [`follow`] gives for a packet of the control protocol.
 pub const CONTROL: u64 = u64::MAX - 1;
-/// What [`classify`] gives for a packet that opens a connection.
+/// What [`classify`] gives for a packet that opens a connection, and [`Family::control`] for one about a connection that
+/// is to be opened.
 pub const OPEN: u64 = u64::MAX - 2;
 /// What [`create`] gives when the connection is made.
 pub const MADE: u64 = u64::MAX - 3;
@@ -325,6 +328,15 @@ fn service<F: Family, P: Packet, T: Tables<F::Address>>(packet: &P, tables: &T) 
         return Err(Verdict::pass(Reason::FragmentEarly));
     }
     let flags = tables.scope().map_or(0, |scope| scope.flags);
+    // Before anything of the packet's destination is asked, as ip_vs_out comes before ip_vs_in. Nobody is told of a reset.
+    let key = &segment.key;
+    if flags & SCOPE_TELLS_REALS != 0
+        && segment.event != Some(Event::Rst)
+        && tables.is_real(&RealKey::new(key.scope_protocol, key.src, key.sport))
+    {
+        let to_host = is_local(tables, key.dst);
+        return Err(Verdict::refuse(Reason::UnknownReply, 0, !to_host));
+    }
     let opens = match segment.event {
         Some(Event::Syn) | None => true,
         Some(Event::Rst) => return Err(Verdict::pass(Reason::NoConnection)),
@@ -489,12 +501,11 @@ pub fn refuse<F: Family, P: Packet, T: Tables<F::Address>>(
         return F::reset(packet, tables, &header).word();
     }
     let to_client = value >> 16 & 1 == 0;
-    // Its hop limit has been counted down by then (ip_vs_nat_xmit); that of a reply has not.
-    if reason == Reason::TooBig
-        && to_client
-        && !packet.arrival().egress
-        && F::decrement_hop_limit(packet, L3).is_none()
-    {
+    // Its hop limit has been counted down by then (ip_vs_nat_xmit); that of a reply has not. A stranger's has, where it was
+    // being forwarded.
+    let counted_down =
+        (reason == Reason::TooBig) & to_client | (reason == Reason::UnknownReply) & !to_client;
+    if counted_down && !packet.arrival().egress && F::decrement_hop_limit(packet, L3).is_none() {
         return Verdict::drop(reason).word();
     }
     let refusal = match reason {

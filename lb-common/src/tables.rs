@@ -4,8 +4,8 @@
 use crate::{
     abi::{
         Address, AnswerKey, Conn, ConnKey, FragmentKey, FragmentPorts, Hop, Interface, Locality,
-        LocalityKey, MarkKey, MarkValue, Scope, Server, Service, ServiceKey, Shared, Template,
-        TemplateKey, Tick,
+        LocalityKey, MarkKey, MarkValue, RealKey, Scope, Server, Service, ServiceKey, Shared,
+        Template, TemplateKey, Tick,
     },
     conn::create::Scratch,
     verdict::Reason,
@@ -84,6 +84,8 @@ pub trait Tables<A: Address> {
     fn mark(&self, key: &MarkKey<A>) -> Option<MarkValue>;
     /// Whether bpvs answers for this address.
     fn answers(&self, key: &AnswerKey<A>) -> bool;
+    /// Whether a real server that is reached by masquerading sends from there.
+    fn is_real(&self, key: &RealKey<A>) -> bool;
     /// The hop of the longest route that matches, 0 for none.
     fn route(&self, destination: A) -> u32;
     /// A next hop.

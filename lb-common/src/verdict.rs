@@ -166,6 +166,8 @@ reasons! {
     PortClosed = "port-closed",
     /// Dropped: a TCP segment of no known connection, for a service that answers those by a reset.
     Reset = "reset",
+    /// Dropped: from a real server, of no known connection; answered by ICMP port unreachable (`nat_icmp_send`).
+    UnknownReply = "unknown-reply",
     /// Dropped: a new connection, by the defence against floods (`drop_packet`).
     DropDefence = "drop-defence",
     /// Dropped: the real server has been removed from the service.

@@ -8,8 +8,8 @@ use aya_ebpf::{
 use lb_common::{
     abi::{
         AnswerKey, Conn, ConnKey, FragmentKey, FragmentPorts, Hop, Interface, InterfaceKey,
-        Locality, LocalityKey, MarkKey, MarkValue, RouteKey, Scope, Server, ServerStats, Service,
-        ServiceKey, SweepItem, Template, TemplateKey, V4,
+        Locality, LocalityKey, MarkKey, MarkValue, RealKey, RouteKey, Scope, Server, ServerStats,
+        Service, ServiceKey, SweepItem, Template, TemplateKey, V4,
     },
     conn::create::Scratch,
 };
@@ -33,6 +33,9 @@ pub static BUCKETS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 pub static LOCALITIES: LruHashMap<LocalityKey<V4>, Locality> = LruHashMap::with_max_entries(1, 0);
 #[map]
 pub static MARKS: HashMap<MarkKey<V4>, MarkValue> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+/// What real servers send from, in scopes that tell them of packets of no connection.
+#[map]
+pub static REALS: HashMap<RealKey<V4>, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 #[map]
 pub static ANSWERS: HashMap<AnswerKey<V4>, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 #[map]

@@ -12,8 +12,8 @@ use aya_ebpf::{
 use lb_common::{
     abi::{
         AnswerKey, Be16, Be32, Conn, ConnKey, FragmentKey, FragmentPorts, Hop, Interface,
-        InterfaceKey, LOCALITY_SERVERS, Locality, LocalityKey, MarkKey, MarkValue, RouteKey, Scope,
-        Server, Service, ServiceKey, Shared, Template, TemplateKey, Tick, V4,
+        InterfaceKey, LOCALITY_SERVERS, Locality, LocalityKey, MarkKey, MarkValue, RealKey,
+        RouteKey, Scope, Server, Service, ServiceKey, Shared, Template, TemplateKey, Tick, V4,
     },
     conn::create::Scratch,
     tables::{InsertError, Ring, Tables, Traffic, Turn},
@@ -141,6 +141,11 @@ impl Tables<V4> for Maps {
     #[inline(always)]
     fn answers(&self, key: &AnswerKey<V4>) -> bool {
         maps::ANSWERS.get_ptr(key).is_some()
+    }
+
+    #[inline(always)]
+    fn is_real(&self, key: &RealKey<V4>) -> bool {
+        maps::REALS.get_ptr(key).is_some()
     }
 
     #[inline(always)]

@@ -23,12 +23,13 @@ pub use conn::{
 pub use locality::{LOCALITY_SERVERS, Locality, LocalityKey};
 pub use network::{
     AnswerKey, FragmentKey, FragmentPorts, HOP_BLACKHOLE, HOP_FORWARD, HOP_LOCAL, HOP_NONE,
-    HOP_ON_LINK, HOP_RESOLVED, Hop, Interface, InterfaceKey, Mac, RouteKey,
+    HOP_ON_LINK, HOP_RESOLVED, Hop, Interface, InterfaceKey, Mac, RealKey, RouteKey,
 };
 pub use scope::{
     MarkKey, MarkValue, SCOPE_ANSWERS, SCOPE_CACHE_BYPASS, SCOPE_EXPIRE_QUIESCENT,
     SCOPE_EXPIRE_REMOVED, SCOPE_FWMARKS, SCOPE_HOLD_REMOVED, SCOPE_MARK_MASKS, SCOPE_NO_REUSE,
-    SCOPE_PORT_ZERO, SCOPE_RESETS, SCOPE_REUSE_FIN_WAIT, SCOPE_SLOPPY_TCP, SHAPES, Scope, Shape,
+    SCOPE_PORT_ZERO, SCOPE_RESETS, SCOPE_REUSE_FIN_WAIT, SCOPE_SCHEDULE_ICMP, SCOPE_SLOPPY_TCP,
+    SCOPE_TELLS_REALS, SHAPES, Scope, Shape,
 };
 pub use service::{
     ANSWER, AVAILABLE, Buckets, Cursor, KIND_ADDRESS, KIND_FWMARK, METHOD_DIRECT,

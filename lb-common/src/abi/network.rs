@@ -114,6 +114,33 @@ pub struct AnswerKey<A> {
     pub scope: u32,
 }
 
+/// What a real server of some service sends from (ip_vs_has_real_service).
+#[repr(C)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Debug)]
+pub struct RealKey<A> {
+    /// Its address.
+    pub address: A,
+    /// Scope id in the upper 24 bits, protocol number in the lower 8.
+    pub scope_protocol: u32,
+    /// Its port.
+    pub port: Be16,
+    /// Zero.
+    pub pad: u16,
+}
+
+impl<A> RealKey<A> {
+    /// This address and port of a protocol in a scope.
+    #[inline(always)]
+    pub const fn new(scope_protocol: u32, address: A, port: Be16) -> Self {
+        Self {
+            address,
+            scope_protocol,
+            port,
+            pad: 0,
+        }
+    }
+}
+
 /// A fragmented packet under way.
 #[repr(C)]
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Debug)]

@@ -49,6 +49,10 @@ pub const SCOPE_EXPIRE_QUIESCENT: u32 = 256;
 pub const SCOPE_CACHE_BYPASS: u32 = 1024;
 /// Scope flag: a SYN on a connection whose real server was removed is dropped like its other packets (`reopen_removed` 0).
 pub const SCOPE_HOLD_REMOVED: u32 = 4096;
+/// Scope flag: a real server's packet of no known connection is answered by an ICMP error (`nat_icmp_send`).
+pub const SCOPE_TELLS_REALS: u32 = 8192;
+/// Scope flag: an ICMP error about no known connection may open one (`schedule_icmp`).
+pub const SCOPE_SCHEDULE_ICMP: u32 = 16384;
 /// Scope flag: some service answers segments of no known connection by a reset.
 pub const SCOPE_RESETS: u32 = 2048;
 

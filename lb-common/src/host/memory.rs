@@ -14,8 +14,8 @@ use super::{entries, entries::Entries};
 use crate::{
     abi::{
         Address, AnswerKey, Be16, Conn, ConnKey, FragmentKey, FragmentPorts, Hop, Interface,
-        Locality, LocalityKey, MarkKey, MarkValue, Scope, Server, ServerStats, Service, ServiceKey,
-        Shape, Shared, Template, TemplateKey, Tick,
+        KIND_FWMARK, Locality, LocalityKey, METHOD_MASQUERADE, MarkKey, MarkValue, RealKey, Scope,
+        Server, ServerStats, Service, ServiceKey, Shape, Shared, Template, TemplateKey, Tick,
     },
     conn::{create::Scratch, state},
     tables::{InsertError, Ring, Tables, Traffic, Turn},
@@ -163,6 +163,29 @@ impl<A: Address> Memory<A> {
     /// The addresses that are answered for.
     pub fn answer_keys(&self) -> impl Iterator<Item = &AnswerKey<A>> {
         self.answers.iter()
+    }
+
+    /// What real servers send from that are reached by masquerading: those of fwmark services by either protocol.
+    pub fn real_keys(&self) -> HashSet<RealKey<A>> {
+        let mut keys = HashSet::new();
+        for (service, index) in &self.service_keys {
+            let mut at = self.services[*index as usize].head.load();
+            while at != 0 {
+                let server = &self.servers[at as usize];
+                for protocol in [crate::transport::TCP, crate::transport::UDP] {
+                    let is_of_service = service.kind == KIND_FWMARK || service.protocol == protocol;
+                    if is_of_service && server.method.load() == METHOD_MASQUERADE {
+                        keys.insert(RealKey::new(
+                            self.id << 8 | u32::from(protocol),
+                            A::from_words(server.address.load()),
+                            server.port.load(),
+                        ));
+                    }
+                }
+                at = server.next.load();
+            }
+        }
+        keys
     }
 
     /// Network, prefix length and hop of all routes.
@@ -355,6 +378,10 @@ impl<A: Address> Tables<A> for Memory<A> {
 
     fn mark(&self, key: &MarkKey<A>) -> Option<MarkValue> {
         self.marks.get(key).copied()
+    }
+
+    fn is_real(&self, key: &RealKey<A>) -> bool {
+        self.real_keys().contains(key)
     }
 
     fn answers(&self, key: &AnswerKey<A>) -> bool {

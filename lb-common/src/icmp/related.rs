@@ -2,14 +2,18 @@
 
 use super::{CHECKSUM, LENGTH};
 use crate::{
-    abi::{Tuple, V4},
-    checksum,
-    conn::find::{self, Known},
+    abi::{ConnKey, ONE_PACKET, SCOPE_SCHEDULE_ICMP, Tuple, V4},
+    checksum, classify,
+    conn::{
+        create,
+        find::{self, Known},
+    },
     emit,
     family::{Family, Fragment, Header, Ipv4, add_to_checksum},
     forward,
     link::L3,
     packet::Packet,
+    pipeline::OPEN,
     rewrite,
     tables::Tables,
     transport,
@@ -21,12 +25,14 @@ use crate::{
 /// The packet inside travelled against the direction of the error. So the connection's entry for the error's direction is
 /// found by the inner tuple reversed, and what that entry does to its packets is done to the inner one mirrored. The
 /// inner transport checksum is left alone, as IPVS does: hosts cannot check it, for most of what it covers is missing.
+///
+/// Gives a [`Verdict::word`]; or [`OPEN`], where no connection is known and the error may open one.
 #[inline(always)]
 pub(super) fn follow<P: Packet, T: Tables<V4>>(
     packet: &mut P,
     tables: &T,
     header: &Header<V4>,
-) -> Step<Verdict> {
+) -> Step<u64> {
     let unrelated = Verdict::pass(Reason::IcmpUnrelated);
     if header.fragment != Fragment::Whole {
         return Err(unrelated);
@@ -58,7 +64,8 @@ pub(super) fn follow<P: Packet, T: Tables<V4>>(
         .key(transport::scope_protocol(tables, inner.protocol));
     let found = find::find(tables, &key);
     let Some(known) = found.conn.and_then(|conn| Known::copy(conn, found.word)) else {
-        return Err(unrelated);
+        let opens = may_open(packet, tables, header, &key);
+        return if opens { Ok(OPEN) } else { Err(unrelated) };
     };
     let way = forward::way_out::<Ipv4, P, T>(packet, tables, header, &key, &known);
     if way.is_obstacle() {
@@ -99,8 +106,31 @@ pub(super) fn follow<P: Packet, T: Tables<V4>>(
     match changed {
         Some(verdict) => {
             forward::count_traffic(packet, tables, header, &known);
-            Ok(verdict)
+            Ok(verdict.word())
         }
         None => Err(Verdict::drop(Reason::RewriteFailed)),
     }
+}
+
+/// Whether the error opens the connection that it is about, which is then noted (ip_vs_in_icmp, `schedule_icmp`): another
+/// director had it, and this one, with a scheduler that hashes, chooses the same real server. Firewall marks are those of
+/// the packet inside, which nobody has given.
+#[inline(always)]
+fn may_open<P: Packet, T: Tables<V4>>(
+    packet: &P,
+    tables: &T,
+    header: &Header<V4>,
+    key: &ConnKey<V4>,
+) -> bool {
+    let Some(scope) = tables.scope() else {
+        return false;
+    };
+    if scope.flags & SCOPE_SCHEDULE_ICMP == 0 {
+        return false;
+    }
+    let index = classify::by_address(tables, scope, key);
+    let once = tables
+        .service(index)
+        .is_none_or(|service| service.flags.load() & ONE_PACKET != 0);
+    index != 0 && !once && create::note(tables, key, index, forward::bytes(packet, header))
 }

@@ -7,8 +7,8 @@ use corosensei::Yielder;
 use lb_common::{
     abi::{
         AnswerKey, Conn, ConnKey, DEAD, FragmentKey, FragmentPorts, Hop, Interface, Locality,
-        LocalityKey, MarkKey, MarkValue, Scope, Server, Service, ServiceKey, Shared, Template,
-        TemplateKey, Tick, V4, Word,
+        LocalityKey, MarkKey, MarkValue, RealKey, Scope, Server, Service, ServiceKey, Shared,
+        Template, TemplateKey, Tick, V4, Word,
     },
     conn::create::Scratch,
     host::Memory,
@@ -126,6 +126,10 @@ impl Tables<V4> for Processor<'_> {
 
     fn mark(&self, key: &MarkKey<V4>) -> Option<MarkValue> {
         self.memory().mark(key)
+    }
+
+    fn is_real(&self, key: &RealKey<V4>) -> bool {
+        self.memory().is_real(key)
     }
 
     fn answers(&self, key: &AnswerKey<V4>) -> bool {

@@ -53,11 +53,11 @@ impl Bpf {
     pub(super) fn open(options: &Options) -> Result<Self, DatapathError> {
         let pins = Pins::open(&options.bpffs)?;
         let sweep = programs::base(&pins, options)?;
-        let maps = Maps::open(&pins)?;
+        let mut maps = Maps::open(&pins)?;
         let most = maps.services.len() + maps.servers.len() + maps::SCOPES;
         let kept = Pinned::open(&pins.map("ACCOUNTS"), most)?;
         let mut datapath = Self {
-            services: Services::adopt(&maps, kept)?,
+            services: Services::adopt(&mut maps, kept)?,
             networks: Networks::adopt(&maps),
             sweeper: Sweeper::new(sweep),
             options: options.clone(),
@@ -186,11 +186,11 @@ impl Datapath for Bpf {
             Op::EditServer { service, server } => {
                 return self
                     .services
-                    .edit_server(&self.maps, scope, service, server);
+                    .edit_server(&mut self.maps, scope, service, server);
             }
             Op::RemoveServer { service, address } => {
                 self.services
-                    .remove_server(&self.maps, scope, service, *address)?;
+                    .remove_server(&mut self.maps, scope, service, *address)?;
                 self.servers_removed(scope);
                 return Ok(());
             }
@@ -212,6 +212,8 @@ impl Datapath for Bpf {
                     .get_mut(&scope)
                     .ok_or(DatapathError::NoSuchScope(scope))?;
                 open.rules.settings = *settings;
+                let tells = settings.is_on(Setting::NatIcmpSend);
+                self.services.tell_reals(&mut self.maps, scope, tells)?;
                 self.write_scope(scope)?;
                 // At once, and not only with the next tick.
                 return self.defend().map(drop);

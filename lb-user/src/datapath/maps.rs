@@ -7,8 +7,8 @@ use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use aya::{EbpfLoader, Pod};
 use lb_common::abi::{
-    AnswerKey, Conn, ConnKey, Hop, Interface, InterfaceKey, MarkKey, MarkValue, RouteKey, Scope,
-    Server, ServerStats, Service, ServiceKey, Shared, SweepItem, Template, V4,
+    AnswerKey, Conn, ConnKey, Hop, Interface, InterfaceKey, MarkKey, MarkValue, RealKey, RouteKey,
+    Scope, Server, ServerStats, Service, ServiceKey, Shared, SweepItem, Template, V4,
 };
 use lb_common::verdict::Reason;
 
@@ -95,6 +95,8 @@ pub(super) fn sizes(options: &Options) -> BTreeMap<&'static str, u32> {
         ("SERVER_STATS", options.servers + 1),
         ("MARKS", MARKS),
         ("ANSWERS", options.services),
+        // By two protocols, if it is of a fwmark service.
+        ("REALS", 2 * options.servers),
         ("ROUTES", ROUTES),
         ("HOPS", HOPS),
         ("INTERFACES", 8192),
@@ -148,6 +150,7 @@ pub(super) struct Maps {
     pub(super) server_stats_data: MapData,
     pub(super) marks: Hash<MarkKey<V4>, MarkValue>,
     pub(super) answers: Hash<AnswerKey<V4>, u32>,
+    pub(super) reals: Hash<RealKey<V4>, u32>,
     pub(super) routes: LpmTrie<MapData, Plain<RouteKey<V4>>, Plain<u32>>,
     pub(super) hops: Mapped<Hop>,
     pub(super) buckets: Mapped<Shared<u64>>,
@@ -212,6 +215,7 @@ impl Maps {
             server_stats_data: open("SERVER_STATS", size_of::<u32>(), size_of::<ServerStats>())?,
             marks: typed!(HashMap, "MARKS", MarkKey<V4>, MarkValue),
             answers: typed!(HashMap, "ANSWERS", AnswerKey<V4>, u32),
+            reals: typed!(HashMap, "REALS", RealKey<V4>, u32),
             routes: typed!(LpmTrie, "ROUTES", (u32, RouteKey<V4>), u32),
             hops,
             buckets,

@@ -6,7 +6,7 @@ use lb_common::abi::{
     self, Address, Be16, ConnKey, MarkKey, SCOPE_ANSWERS, SCOPE_CACHE_BYPASS,
     SCOPE_EXPIRE_QUIESCENT, SCOPE_EXPIRE_REMOVED, SCOPE_FWMARKS, SCOPE_HOLD_REMOVED,
     SCOPE_MARK_MASKS, SCOPE_NO_REUSE, SCOPE_PORT_ZERO, SCOPE_RESETS, SCOPE_REUSE_FIN_WAIT,
-    SCOPE_SLOPPY_TCP, SHAPES, Shape, Tick, V4,
+    SCOPE_SCHEDULE_ICMP, SCOPE_SLOPPY_TCP, SCOPE_TELLS_REALS, SHAPES, Shape, Tick, V4,
 };
 use lb_common::conn::state;
 
@@ -199,6 +199,8 @@ impl Rules {
             (on(Setting::SloppyTcp), SCOPE_SLOPPY_TCP),
             (on(Setting::CacheBypass), SCOPE_CACHE_BYPASS),
             (!on(Setting::ReopenRemoved), SCOPE_HOLD_REMOVED),
+            (on(Setting::NatIcmpSend), SCOPE_TELLS_REALS),
+            (on(Setting::ScheduleIcmp), SCOPE_SCHEDULE_ICMP),
             (has.fwmarks, SCOPE_FWMARKS),
             (has.port_zero, SCOPE_PORT_ZERO),
             (has.answers, SCOPE_ANSWERS),

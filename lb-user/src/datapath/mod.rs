@@ -22,6 +22,7 @@ mod network;
 mod pins;
 mod programs;
 mod rates;
+mod reals;
 mod services;
 mod slots;
 mod statistics;

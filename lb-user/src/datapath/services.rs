@@ -14,6 +14,7 @@ use super::accounts::{Accounts, Owner, Pinned, Place};
 use super::buckets::{self, Blocks};
 use super::leaving::{Identity, Leaving};
 use super::maps::{Maps, Plain};
+use super::reals::Reals;
 use super::slots::Slots;
 use super::{Counters, DatapathError, attributes, counters, ebpf_map, sys, words};
 use crate::model::{Scheduler, ScopeId, Server, Service, ServiceKey, TableError};
@@ -27,11 +28,12 @@ pub(super) struct Services {
     /// What was removed and is not yet gone.
     leaving: Leaving,
     pub(super) accounts: Accounts<Pinned>,
+    reals: Reals,
 }
 
 impl Services {
     /// Takes up what is in the maps.
-    pub(super) fn adopt(maps: &Maps, kept: Pinned) -> Result<Self, DatapathError> {
+    pub(super) fn adopt(maps: &mut Maps, kept: Pinned) -> Result<Self, DatapathError> {
         let mut index = HashMap::new();
         let entries: MapIter<'_, Plain<abi::ServiceKey<V4>>, Plain<u32>, _> =
             maps.service_keys.iter();
@@ -82,7 +84,14 @@ impl Services {
         for &at in &waiting {
             leaving.hold(at, None);
         }
+        let servers: Vec<_> = index
+            .iter()
+            .flat_map(|((scope, key), at)| {
+                list(maps, *at).map(|server| (*scope, *key, read_server(maps, server)))
+            })
+            .collect();
         Ok(Self {
+            reals: Reals::adopt(maps, servers.into_iter())?,
             services: Slots::new(maps.services.len(), |at| {
                 in_use.contains(&at) || waiting.contains(&at)
             }),
@@ -143,7 +152,7 @@ impl Services {
                     .servers
                     .iter()
                     .rev()
-                    .try_for_each(|server| self.link(maps, at, &service.key, server))
+                    .try_for_each(|server| self.link(maps, at, (scope, &service.key), server))
             })
             .map(|()| buckets::refill(maps, at))
             .and_then(|()| {
@@ -152,7 +161,7 @@ impl Services {
                     .map_err(ebpf_map("add a service"))
             });
         if let Err(error) = made {
-            self.give_up(maps, at, Some((scope, service.key)))?;
+            self.give_up(maps, at, (scope, service.key))?;
             return Err(error);
         }
         self.index.insert((scope, service.key), at);
@@ -197,19 +206,19 @@ impl Services {
             .map_err(ebpf_map("remove a service"))?;
         self.index.remove(&(scope, *key));
         self.accounts.settle(Owner::scope(scope))?;
-        self.give_up(maps, at, Some((scope, *key)))
+        self.give_up(maps, at, (scope, *key))
     }
 
     /// Gives up the place of a service that has no key any more: at once, or when its servers are gone.
     fn give_up(
         &mut self,
-        maps: &Maps,
+        maps: &mut Maps,
         at: u32,
-        was: Option<(ScopeId, ServiceKey)>,
+        was: (ScopeId, ServiceKey),
     ) -> Result<(), DatapathError> {
-        self.unlink_all(maps, at);
+        self.unlink_all(maps, at, (was.0, &was.1))?;
         self.unbind(maps, at);
-        if !self.leaving.hold(at, was) {
+        if !self.leaving.hold(at, Some(was)) {
             self.services.give(at);
         }
         self.accounts.close(Owner::service(at))
@@ -248,15 +257,15 @@ impl Services {
         }
         let scheduler = maps.services.at(at).scheduler.load();
         buckets::check(scheduler, list(maps, at).count() + 1)?;
-        self.link(maps, at, key, server)?;
+        self.link(maps, at, (scope, key), server)?;
         buckets::refill(maps, at);
         Ok(())
     }
 
     /// Changes a server's attributes where it is.
     pub(super) fn edit_server(
-        &self,
-        maps: &Maps,
+        &mut self,
+        maps: &mut Maps,
         scope: ScopeId,
         key: &ServiceKey,
         server: &Server,
@@ -267,6 +276,9 @@ impl Services {
             service: *key,
             server: socket,
         })?;
+        let before = read_server(maps, index);
+        self.reals.add(maps, scope, key, server)?;
+        self.reals.remove(maps, scope, key, &before)?;
         attributes::write_server(maps.servers.at(index), server, false);
         weigh(maps, at);
         buckets::refill(maps, at);
@@ -276,7 +288,7 @@ impl Services {
     /// Takes a server out of the list. Its connections stay until they end.
     pub(super) fn remove_server(
         &mut self,
-        maps: &Maps,
+        maps: &mut Maps,
         scope: ScopeId,
         key: &ServiceKey,
         socket: SocketAddr,
@@ -286,6 +298,8 @@ impl Services {
             service: *key,
             server: socket,
         })?;
+        let server = read_server(maps, index);
+        self.reals.remove(maps, scope, key, &server)?;
         let service = maps.services.at(at);
         let gone = maps.servers.at(index);
         let next = gone.next.load();
@@ -356,15 +370,40 @@ impl Services {
             .ok_or_else(|| TableError::NoSuchService(*key).into())
     }
 
-    /// Puts a server at the head of a list. One that was removed and still has connections comes back with them.
+    /// Whether the scope tells real servers of packets of no connection.
+    pub(super) fn tell_reals(
+        &mut self,
+        maps: &mut Maps,
+        scope: ScopeId,
+        tells: bool,
+    ) -> Result<(), DatapathError> {
+        self.reals.tell(maps, scope, tells)
+    }
+
+    /// Puts a server at the head of a list.
     fn link(
         &mut self,
         maps: &mut Maps,
         at: u32,
-        key: &ServiceKey,
+        (scope, key): (ScopeId, &ServiceKey),
         server: &Server,
     ) -> Result<(), DatapathError> {
         server.check(key).map_err(TableError::from)?;
+        self.reals.add(maps, scope, key, server)?;
+        let linked = self.put_in_list(maps, at, server);
+        if linked.is_err() {
+            self.reals.remove(maps, scope, key, server)?;
+        }
+        linked
+    }
+
+    /// Puts a server at the head of a list. One that was removed and still has connections comes back with them.
+    fn put_in_list(
+        &mut self,
+        maps: &mut Maps,
+        at: u32,
+        server: &Server,
+    ) -> Result<(), DatapathError> {
         let address = words::address_words(server.address)?;
         let port = Be16::new(server.port);
         let index = match self.leaving.take((at, address, port)) {
@@ -427,14 +466,22 @@ impl Services {
         self.blocks.give(block);
     }
 
-    fn unlink_all(&mut self, maps: &Maps, at: u32) {
+    fn unlink_all(
+        &mut self,
+        maps: &mut Maps,
+        at: u32,
+        (scope, key): (ScopeId, &ServiceKey),
+    ) -> Result<(), DatapathError> {
         let servers: Vec<u32> = list(maps, at).collect();
         maps.services.at(at).head.store(0);
         for index in servers {
+            let server = read_server(maps, index);
+            self.reals.remove(maps, scope, key, &server)?;
             let server = maps.servers.at(index);
             server.flags.store(server.flags.load() & !AVAILABLE);
             self.leaving.push(identity(maps, index), index);
         }
+        Ok(())
     }
 }
 

@@ -93,6 +93,10 @@ pub enum Setting {
     Amemthresh,
     /// 1: rates are computed.
     RunEstimation,
+    /// 1: a real server whose packet belongs to no connection is told so.
+    NatIcmpSend,
+    /// 1: an ICMP error about no connection may open one.
+    ScheduleIcmp,
     /// 1: a SYN on a connection whose server was removed begins anew; 0: it is dropped, as in IPVS. Not one of IPVS's.
     ReopenRemoved,
 }
@@ -110,7 +114,7 @@ pub struct Fixed {
 
 impl Fixed {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 18] = [
         Self::new("backup_only", "0", NO_SYNC),
         Self::new(
             "conn_max",
@@ -134,13 +138,7 @@ impl Fixed {
         ),
         Self::new("lblc_expiration", "86400", FORGOTTEN),
         Self::new("lblcr_expiration", "86400", FORGOTTEN),
-        Self::new(
-            "nat_icmp_send",
-            "0",
-            "a server's packet of no known connection is not told from other traffic",
-        ),
         Self::new("pmtu_disc", "1", "there are no tunnels"),
-        Self::new("schedule_icmp", "0", "ICMP errors never open a connection"),
         Self::new(
             "secure_tcp",
             "0",
@@ -175,7 +173,7 @@ const NO_SYNC: &str = "connections are not synchronised with other directors";
 
 impl Setting {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::ConnReuseMode,
         Self::ExpireNodestConn,
         Self::ExpireQuiescentTemplate,
@@ -186,6 +184,8 @@ impl Setting {
         Self::AmDroprate,
         Self::Amemthresh,
         Self::RunEstimation,
+        Self::NatIcmpSend,
+        Self::ScheduleIcmp,
         Self::ReopenRemoved,
     ];
 
@@ -203,6 +203,8 @@ impl Setting {
             Self::AmDroprate => "am_droprate",
             Self::Amemthresh => "amemthresh",
             Self::RunEstimation => "run_estimation",
+            Self::NatIcmpSend => "nat_icmp_send",
+            Self::ScheduleIcmp => "schedule_icmp",
             Self::ReopenRemoved => "reopen_removed",
         }
     }
@@ -431,6 +433,8 @@ mod tests {
             ("am_droprate", "10"),
             ("amemthresh", "1024"),
             ("run_estimation", "1"),
+            ("nat_icmp_send", "0"),
+            ("schedule_icmp", "0"),
             ("reopen_removed", "1"),
             ("lblc_expiration", "86400"),
             ("lblcr_expiration", "86400"),

@@ -38,6 +38,7 @@ pub fn load_from(bytes: &[u8], capacity: Capacity) -> Result<Ebpf> {
         ("SERVER_STATS", OBJECTS),
         ("MARKS", 1024),
         ("ANSWERS", 64),
+        ("REALS", 64),
         ("ROUTES", 1024),
         ("HOPS", OBJECTS),
         ("INTERFACES", 64),

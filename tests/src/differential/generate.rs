@@ -328,6 +328,8 @@ impl Maker {
             ("expire_quiescent_template", 1),
             ("conn_reuse_mode", 3),
             ("sloppy_tcp", 1),
+            ("nat_icmp_send", 1),
+            ("schedule_icmp", 1),
         ]);
         let value = self.random.below(highest + 1).to_string();
         self.steps.push(Step::Setting(name.to_owned(), value));

@@ -304,7 +304,10 @@ fn counted(packet: &Bytes, seen: &Seen, before: &[Counts], after: &[Counts]) -> 
     let lawful = match seen.reason {
         Reason::Forwarded => packets == inwards && conns <= 1,
         Reason::Replied => packets == outwards && conns == 0,
-        Reason::IcmpRelated => (packets == inwards || packets == outwards) && conns == 0,
+        // One from the client's side may open its connection (`schedule_icmp`).
+        Reason::IcmpRelated => {
+            packets == inwards && conns <= 1 || packets == outwards && conns == 0
+        }
         // Made perhaps, and then the packet could not leave: a client's is counted, a real server's is not.
         Reason::TimeExceeded | Reason::TooBig | Reason::NoRoute => {
             (packets == ServerStats::default() || packets == inwards) && conns <= 1

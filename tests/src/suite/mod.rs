@@ -154,32 +154,40 @@ pub struct Choice {
     pub keep: bool,
 }
 
+/// The names of all cases, long ones too.
+pub fn names() -> Vec<&'static str> {
+    all().map(|case| case.name).collect()
+}
+
+fn all() -> impl Iterator<Item = &'static Case> {
+    [
+        itself::CASES,
+        packets::CASES,
+        schedulers::CASES,
+        director::CASES,
+        traffic::CASES,
+        icmp::CASES,
+        offload::CASES,
+        offload_errors::CASES,
+        changes::CASES,
+        networks::CASES,
+        counters::CASES,
+        statistics::CASES,
+        settings::CASES,
+        persistence::CASES,
+        once::CASES,
+        vlan::CASES,
+        scopes::CASES,
+        survival::CASES,
+        swarm::CASES,
+    ]
+    .into_iter()
+    .flatten()
+}
+
 impl Choice {
     fn cases(&self) -> impl Iterator<Item = &'static Case> {
-        let groups = [
-            itself::CASES,
-            packets::CASES,
-            schedulers::CASES,
-            director::CASES,
-            traffic::CASES,
-            icmp::CASES,
-            offload::CASES,
-            offload_errors::CASES,
-            changes::CASES,
-            networks::CASES,
-            counters::CASES,
-            statistics::CASES,
-            settings::CASES,
-            persistence::CASES,
-            once::CASES,
-            vlan::CASES,
-            scopes::CASES,
-            survival::CASES,
-            swarm::CASES,
-        ];
-        groups
-            .into_iter()
-            .flatten()
+        all()
             .filter(|case| match &self.filter {
                 Some(text) => case.name.contains(text.as_str()),
                 None => self.long || !case.long,

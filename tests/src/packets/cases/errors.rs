@@ -78,7 +78,7 @@ fn body(protocol: &str, sport: u16, dport: u16, flags: u8) -> Body {
 }
 
 /// What of a packet an error quotes: its header and eight bytes more, at the least.
-fn quote(ip: &Ip) -> Vec<u8> {
+pub(super) fn quote(ip: &Ip) -> Vec<u8> {
     let bytes = ip.bytes();
     bytes[..20 + ip.options.len() + 8].to_vec()
 }
@@ -187,7 +187,7 @@ fn to_real_server(translated: bool, protocol: &str, who: &str, from: &Station) -
 }
 
 /// The error with other addresses and another packet inside. The inner transport checksum stays as it was.
-fn with_quoted(ip: &Ip, src: Ip4, dst: Ip4, quoted: &[u8], before: &[u8]) -> Ip {
+pub(super) fn with_quoted(ip: &Ip, src: Ip4, dst: Ip4, quoted: &[u8], before: &[u8]) -> Ip {
     let mut ip = Ip {
         src,
         dst,

@@ -16,6 +16,7 @@ mod room;
 mod schedule;
 mod source_nat;
 mod states;
+mod strangers;
 
 use super::case::Case;
 
@@ -33,6 +34,7 @@ pub fn all() -> Vec<Case> {
         methods::cases,
         persistence::cases,
         states::cases,
+        strangers::cases,
         lifetime::cases,
         fragments::cases,
         errors::cases,

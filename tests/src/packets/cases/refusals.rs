@@ -40,12 +40,12 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 /// As it is quoted when it turns out too large on its way to a real server: its hop limit counted down.
-fn counted_down(sent: &Frame) -> Frame {
+pub(super) fn counted_down(sent: &Frame) -> Frame {
     sent.with(|frame| frame.ip.ttl -= 1)
 }
 
 /// The error about a packet, as it goes back to where the packet came from.
-fn error(about: &Frame, from: Ip4, kind: u8, code: u8, mtu: u16) -> Frame {
+pub(super) fn error(about: &Frame, from: Ip4, kind: u8, code: u8, mtu: u16) -> Frame {
     let bytes = about.ip.bytes();
     let most = 576 - 20 - 8;
     // Whole words of four bytes are quoted.

@@ -10,8 +10,8 @@ use aya::{
 use lb_common::{
     abi::{
         AnswerKey, Be32, Buckets, ConnKey, FragmentKey, FragmentPorts, Interface, InterfaceKey,
-        LocalityKey, MarkKey, MarkValue, RouteKey, Scope, ServerStats, ServiceKey, TemplateKey,
-        Tick, Tuple, V4, Word,
+        LocalityKey, MarkKey, MarkValue, RealKey, RouteKey, Scope, ServerStats, ServiceKey,
+        TemplateKey, Tick, Tuple, V4, Word,
     },
     host::Memory,
     tables::Tables,
@@ -231,6 +231,14 @@ impl<'o> Maps<'o> {
         self.empty::<ServiceKey<V4>, u32>("SERVICE_KEYS")?;
         self.empty::<MarkKey<V4>, MarkValue>("MARKS")?;
         self.empty::<AnswerKey<V4>, u32>("ANSWERS")?;
+        self.empty::<RealKey<V4>, u32>("REALS")?;
+        let mut reals: HashMap<&mut MapData, Plain<RealKey<V4>>, u32> =
+            typed!(self.0, map_mut, "REALS");
+        for key in memory.real_keys() {
+            reals
+                .insert(Plain(key), 1, 0)
+                .map_err(failed("write REALS"))?;
+        }
         self.empty::<InterfaceKey, Interface>("INTERFACES")?;
         let mut scopes: Array<&mut MapData, Plain<Scope>> = typed!(self.0, map_mut, "SCOPES");
         let scope = *memory.scope().ok_or("no scope")?;
