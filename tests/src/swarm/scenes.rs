@@ -270,10 +270,19 @@ fn churn(out: &Transcript, cluster: &Cluster) -> Result<()> {
     settled_update()?;
     cluster.until("8082 is answered", answers)?;
     all_good(out, &checks::all(cluster, address))?;
-    act("service update --quiet --detach --publish-rm published=8082,target=80 web")?;
+    // It goes by the task's port: 8080 goes, too.
+    act("service update --quiet --detach --publish-rm 80 web")?;
     settled_update()?;
     cluster.until("8082 is not answered", || {
         answers().map(|answered| !answered)
+    })?;
+    let published = SocketAddrV4::new(cluster.nodes[0].address, TCP);
+    let nobody = client::who(&cluster.outside, published);
+    ensure!(nobody.is_err(), "{published} is answered by {nobody:?}");
+    act("service update --quiet --detach --publish-add 8080:80 web")?;
+    settled_update()?;
+    cluster.until("8080 is answered", || {
+        Ok(client::who(&cluster.outside, published).is_ok())
     })?;
     all_good(out, &checks::all(cluster, address))?;
 
