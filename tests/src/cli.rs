@@ -60,6 +60,8 @@ enum Command {
     },
     /// Run the same commands and packets on the kernel's IPVS and on bpvs, and compare.
     Differential(differential::Options),
+    /// Measure bpvs against other ways through a director, round by round.
+    Bench(crate::bench::Options),
     /// Build a network with its servers and leave it standing, to try things by hand.
     Up {
         /// Which network.
@@ -206,6 +208,10 @@ fn run(command: Command) -> Result<ExitCode> {
             if !differential::run(&options)? {
                 return Ok(ExitCode::FAILURE);
             }
+        }
+        Command::Bench(options) => {
+            prepare()?;
+            crate::bench::run(&options)?;
         }
         Command::Up { topology, servers } => {
             prepare()?;

@@ -12,6 +12,7 @@
 //! Nothing is made in the namespace in which the lab is started: every interface lives in a
 //! namespace of the lab's own.
 
+pub mod bench;
 pub mod bpf;
 pub mod cli;
 pub mod client;

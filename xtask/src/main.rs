@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod bpf_stats;
 mod cargo;
 mod console;
@@ -40,6 +41,8 @@ enum Command {
     Setup,
     /// Watch bpvs balance real connections between network namespaces.
     Demo(demo::Arguments),
+    /// Measure bpvs against plain routing, a redirect, iptables, nftables and, where the kernel has it, IPVS.
+    Bench(bench::Arguments),
     /// Run every check and test: format, lints, house rules, unit tests, packets, end to end.
     Test(test::Arguments),
     /// Show what the verifier thinks of each program: instructions and stack.
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Setup => setup::run(),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::BpfStats(arguments) => bpf_stats::run(&arguments),
         Command::Lint => lint::run(),

@@ -5,6 +5,7 @@
 //! what was there or what comes.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use lb_common::abi::{Address as _, Buckets, SCHEDULER_MH, V4};
@@ -14,6 +15,7 @@ use super::DatapathError;
 use super::maps::Maps;
 use super::services::list;
 use super::slots::QUARANTINE;
+use super::sys;
 
 /// Which parts of the map are in use.
 #[derive(Debug)]
@@ -134,6 +136,28 @@ pub(super) fn refill(maps: &Maps, service: u32) {
     let place = maps.services.at(service);
     let block = Buckets::from_word(place.buckets.load());
     fill(maps, service, place.scheduler.load(), block);
+}
+
+/// Takes up the tables of these services. What a daemon that died in between has left is made whole.
+pub(super) fn adopt(
+    maps: &Maps,
+    services: impl Iterator<Item = u32> + Clone,
+) -> Result<Blocks, DatapathError> {
+    let mut blocks = Blocks::new(maps.buckets.len());
+    let scheduler = |at: u32| maps.services.at(at).scheduler.load();
+    let (whole, broken): (Vec<u32>, Vec<u32>) = services.partition(|&at| {
+        let block = Buckets::from_word(maps.services.at(at).buckets.load());
+        blocks.adopt(block, scheduler(at))
+    });
+    for at in broken {
+        let block = blocks.take(scheduler(at))?;
+        fill(maps, at, scheduler(at), block);
+        sys::atomic64(&maps.services.at(at).buckets).store(block.word(), Ordering::SeqCst);
+    }
+    for at in whole {
+        refill(maps, at);
+    }
+    Ok(blocks)
 }
 
 #[cfg(test)]

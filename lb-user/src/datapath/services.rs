@@ -50,7 +50,7 @@ impl Services {
             }
             mend_cursor(maps, service, &listed);
         }
-        let blocks = adopt_tables(maps, index.values().copied())?;
+        let blocks = buckets::adopt(maps, index.values().copied())?;
         let in_use: HashSet<u32> = index.values().copied().collect();
         let accounts = Accounts::open(
             kept,
@@ -493,28 +493,6 @@ fn identity(maps: &Maps, index: u32) -> Identity {
         server.address.load(),
         server.port.load(),
     )
-}
-
-/// Takes up the tables of these services. What a daemon that died in between has left is made whole.
-fn adopt_tables(
-    maps: &Maps,
-    services: impl Iterator<Item = u32> + Clone,
-) -> Result<Blocks, DatapathError> {
-    let mut blocks = Blocks::new(maps.buckets.len());
-    let scheduler = |at: u32| maps.services.at(at).scheduler.load();
-    let (whole, broken): (Vec<u32>, Vec<u32>) = services.partition(|&at| {
-        let block = Buckets::from_word(maps.services.at(at).buckets.load());
-        blocks.adopt(block, scheduler(at))
-    });
-    for at in broken {
-        let block = blocks.take(scheduler(at))?;
-        buckets::fill(maps, at, scheduler(at), block);
-        sys::atomic64(&maps.services.at(at).buckets).store(block.word(), Ordering::SeqCst);
-    }
-    for at in whole {
-        buckets::refill(maps, at);
-    }
-    Ok(blocks)
 }
 
 /// The servers of a service, newest first.

@@ -54,9 +54,16 @@ const GUEST_PROGRAMS: [(&str, &[&str], &str); 4] = [
     ),
 ];
 
+/// What `cargo xtask bench` sets other ways up with.
+const BENCH_PROGRAMS: [(&str, &[&str], &str); 2] = [
+    ("iptables", &["iptables"], "an opponent of the benchmark"),
+    ("nft", &["nftables"], "an opponent of the benchmark"),
+];
+
 /// The commands that bring what is missing.
 const SETUP: &str = "cargo xtask setup";
 const GUESTS: &str = "cargo xtask test --guests";
+const BENCH: &str = "cargo xtask bench";
 
 /// One thing that is not there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,6 +124,17 @@ pub(crate) fn for_guests() -> Result<()> {
         bail!("no apt here: guests run kernels out of Debian's packages");
     }
     Ok(())
+}
+
+/// Brings the benchmark's opponents where that is possible; those that are missing are left out of it.
+pub(crate) fn for_bench() {
+    let search = Search::here(&machine::root());
+    let needs = programs(&search, &BENCH_PROGRAMS);
+    if !needs.is_empty()
+        && let Err(error) = install(&search, &needs, BENCH)
+    {
+        note(&format!("bench: without some opponents: {error:#}"));
+    }
 }
 
 /// Installs the packages of what is missing.

@@ -1,0 +1,48 @@
+//! `cargo xtask bench`: builds what is measured and becomes the measurement.
+
+use std::{os::unix::process::CommandExt as _, process::Command};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::{cargo::Cargo, console::note, machine, setup, test, toolchain::Search};
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// How many rounds.
+    #[arg(long, default_value_t = 15)]
+    rounds: u32,
+    /// Milliseconds for each workload of each opponent in each round.
+    #[arg(long, default_value_t = 300)]
+    time: u64,
+    /// The report as JSON on standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Makes sure of the tools, builds, and measures; report and plot go to target/bench.
+///
+/// # Errors
+///
+/// When not root, or when a step before the measurement fails.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    machine::has_root_mount()?;
+    setup::run()?;
+    if !machine::is_root() {
+        bail!("the benchmark makes network namespaces and loads eBPF programs: run it as root");
+    }
+    setup::for_bench();
+    note("bench: building bpvs and lab (the first time takes some minutes)");
+    test::release_build(&Cargo::find(&Search::here(&machine::root()))?)?;
+
+    let mut lab = Command::new(machine::release("lab"));
+    lab.arg("bench").arg("--bpvs").arg(machine::release("bpvs"));
+    lab.arg("--rounds").arg(arguments.rounds.to_string());
+    lab.arg("--time").arg(arguments.time.to_string());
+    lab.arg("--out").arg(machine::target().join("bench"));
+    if arguments.json {
+        lab.arg("--json");
+    }
+    // In our place, not as our child: an interrupt reaches the lab itself, which then cleans up.
+    Err(lab.exec()).context("cannot start target/release/lab")
+}
