@@ -32,6 +32,7 @@ pub mod pipeline;
 pub mod reset;
 pub mod rewrite;
 pub mod schedule;
+pub mod socket;
 pub mod tables;
 pub mod transport;
 pub mod verdict;

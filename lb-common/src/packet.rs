@@ -3,7 +3,7 @@
 //! One implementation reads `__sk_buff`, one will read `xdp_md`, one a `Vec<u8>` in tests. An access outside of the
 //! packet gives `None`, never a panic.
 
-use crate::abi::{Be16, Be32};
+use crate::abi::{Address, Be16, Be32, ConnKey};
 
 /// The bytes of an Ethernet header without tags.
 pub const ETHERNET: u32 = 14;
@@ -46,6 +46,46 @@ pub trait Packet {
 
     /// How it got here.
     fn arrival(&self) -> Arrival;
+
+    /// The cookie of the local socket that sends it; 0 for none.
+    #[inline(always)]
+    fn cookie(&self) -> u64 {
+        0
+    }
+
+    /// Whether a local socket speaks with whoever sends it: it may be one that the socket hook has led to a real server.
+    #[inline(always)]
+    fn is_for_socket(&self, _between: &Ends) -> bool {
+        false
+    }
+}
+
+/// Between whom a packet goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends {
+    /// Source address, as [`Address::words`] gives it.
+    pub source: [Be32; 4],
+    /// Destination address.
+    pub destination: [Be32; 4],
+    /// Source port.
+    pub sport: Be16,
+    /// Destination port.
+    pub dport: Be16,
+    /// Protocol number.
+    pub protocol: u8,
+}
+
+impl<A: Address> From<ConnKey<A>> for Ends {
+    #[inline(always)]
+    fn from(key: ConnKey<A>) -> Self {
+        Self {
+            source: key.src.words(),
+            destination: key.dst.words(),
+            sport: key.sport,
+            dport: key.dport,
+            protocol: key.protocol(),
+        }
+    }
 }
 
 /// How a packet reached the program.

@@ -5,7 +5,7 @@ use crate::{
         AVAILABLE, Address, AnswerKey, Be16, Be32, Conn, ConnKey, HOP_LOCAL, KIND_FWMARK,
         NO_OUTPUT, PERSISTENT, REPLY, RESET, RealKey, SCOPE_ANSWERS, SCOPE_CACHE_BYPASS,
         SCOPE_EXPIRE_REMOVED, SCOPE_HOLD_REMOVED, SCOPE_NO_REUSE, SCOPE_RESETS,
-        SCOPE_REUSE_FIN_WAIT, SCOPE_SLOPPY_TCP, SCOPE_TELLS_REALS, Tick, V4, Word,
+        SCOPE_REUSE_FIN_WAIT, SCOPE_SLOPPY_TCP, SCOPE_SOCKETS, SCOPE_TELLS_REALS, Tick, V4, Word,
     },
     arp, classify,
     conn::{
@@ -20,6 +20,7 @@ use crate::{
     icmp::error::Refusal,
     link::{self, Content, L3},
     packet::Packet,
+    socket,
     tables::Tables,
     transport::{self, Segment},
     verdict::{Action, Reason, Step, Verdict},
@@ -333,6 +334,7 @@ fn service<F: Family, P: Packet, T: Tables<F::Address>>(packet: &P, tables: &T) 
     if flags & SCOPE_TELLS_REALS != 0
         && segment.event != Some(Event::Rst)
         && tables.is_real(&RealKey::new(key.scope_protocol, key.src, key.sport))
+        && !(flags & SCOPE_SOCKETS != 0 && packet.is_for_socket(&segment.key.into()))
     {
         let to_host = is_local(tables, key.dst);
         return Err(Verdict::refuse(Reason::UnknownReply, 0, !to_host));
@@ -353,6 +355,12 @@ fn service<F: Family, P: Packet, T: Tables<F::Address>>(packet: &P, tables: &T) 
         return Err(Verdict::pass(Reason::NoService));
     };
     let service = classify::service(tables, scope, &segment.key, &packet.arrival());
+    if service != 0
+        && packet.arrival().egress
+        && socket::is_led(tables, packet.cookie(), &segment.key)
+    {
+        return Err(Verdict::pass(Reason::NoService));
+    }
     if !opens {
         let resets = tables
             .service(service)
@@ -470,7 +478,7 @@ pub fn create<A: Address, T: Tables<A>>(tables: &T) -> u64 {
 
 /// What becomes of a packet whose connection was not made.
 #[inline(always)]
-fn ended(outcome: Outcome) -> u64 {
+pub(crate) fn ended(outcome: Outcome) -> u64 {
     let reason = match outcome {
         Outcome::NoServer => return Verdict::refuse(Reason::NoServer, 0, false).word(),
         Outcome::NoRoute => Reason::NoRoute,

@@ -140,6 +140,8 @@ reasons! {
     ArpAnswered = "arp-answered",
     /// Ping of a service address, answered.
     PingAnswered = "ping-answered",
+    /// No packet: a connection of a local socket, led to a real server by the socket hook.
+    Socket = "socket",
     /// Passed: not an IP packet, or of a family without services.
     NotIp = "not-ip",
     /// Passed: the Ethernet destination is not this host.

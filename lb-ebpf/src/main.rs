@@ -11,6 +11,7 @@
 mod maps;
 mod parts;
 mod skb;
+mod socket;
 mod tables;
 
 use aya_ebpf::{
@@ -29,7 +30,11 @@ use lb_common::{
     verdict::{Action, Reason},
 };
 
-use crate::{maps::SWEEP, skb::Skb, tables::Maps};
+use crate::{
+    maps::SWEEP,
+    skb::Skb,
+    tables::{MAPS, Maps},
+};
 
 /// Go on with whatever comes next on this hook: `TCX_NEXT`, and `TC_ACT_UNSPEC` for clsact.
 const NEXT: i32 = -1;
@@ -56,7 +61,7 @@ pub fn tc_egress(context: TcContext) -> i32 {
 fn run(context: &TcContext, egress: bool) -> i32 {
     let packet = Skb::whole(context, egress);
     let mut parts = parts::Functions::new(context, egress);
-    let verdict = pipeline::handle(&packet, &Maps, &mut parts);
+    let verdict = pipeline::handle(&packet, &MAPS, &mut parts);
     // Never for a packet that is served.
     if verdict.reason.ends() {
         tell(context, packet.arrival().ifindex, verdict.reason);
@@ -90,7 +95,7 @@ fn tell(context: &TcContext, ifindex: u32, reason: Reason) {
     debug!(
         context,
         "scope {}, interface {}: a packet ends: {}",
-        Maps.scope_id(),
+        MAPS.scope_id(),
         ifindex,
         reason.name()
     );
@@ -102,7 +107,7 @@ fn tell(context: &TcContext, ifindex: u32, reason: Reason) {
 pub fn sweep(context: TcContext) -> i32 {
     let _ = context.as_ptr();
     let mut list = List { index: 0 };
-    Maps.repeat(1 << 16, &mut list);
+    MAPS.repeat(1 << 16, &mut list);
     0
 }
 

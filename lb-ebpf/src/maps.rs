@@ -9,9 +9,10 @@ use lb_common::{
     abi::{
         AnswerKey, Conn, ConnKey, FragmentKey, FragmentPorts, Hop, Interface, InterfaceKey,
         Locality, LocalityKey, MarkKey, MarkValue, RealKey, RouteKey, Scope, Server, ServerStats,
-        Service, ServiceKey, SweepItem, Template, TemplateKey, V4,
+        Service, ServiceKey, Shared, SweepItem, Template, TemplateKey, V4,
     },
     conn::create::Scratch,
+    socket::Asked,
 };
 
 #[map]
@@ -80,6 +81,28 @@ pub static SWEEP: Array<SweepItem<V4>> = Array::with_max_entries(1, 0);
 /// Where a connection is put together: a value for each CPU, for the stack of a program is small.
 #[map]
 pub static SCRATCH: PerCpuArray<Scratch<V4>> = PerCpuArray::with_max_entries(1, 0);
+
+/// The scopes of network namespaces, by their cookies.
+#[map]
+pub static NAMESPACES: HashMap<u64, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+/// Sockets that have used the socket hook, by their cookies: the forward keys of their connections.
+#[map]
+pub static SOCKETS: HashMap<u64, ConnKey<V4>> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+/// Where connections of sockets are put together. Not a value for each CPU: a program of the socket hook may be
+/// interrupted by packets, and by another one.
+#[map]
+pub static SOCKET_SCRATCH: Array<Desk> = Array::with_max_entries(1, 0);
+
+/// A place for one connection that is being made.
+#[repr(C)]
+pub struct Desk {
+    /// 1 while a program has it.
+    pub taken: Shared<u64>,
+    /// What the socket asks for.
+    pub asked: Asked<V4>,
+    /// What is made.
+    pub scratch: Scratch<V4>,
+}
 
 /// What the loader writes before the program is loaded; the verifier sees constants.
 pub mod constants {

@@ -6,7 +6,7 @@ use core::arch::asm;
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use lb_common::{arp, family::Ipv4, icmp, pipeline};
 
-use crate::{skb::Skb, tables::Maps};
+use crate::{skb::Skb, tables::MAPS};
 
 /// Calls the functions below for one packet.
 pub struct Functions {
@@ -88,58 +88,58 @@ fn packet(context: *mut __sk_buff, egress: u32) -> TcContext {
 #[inline(never)]
 extern "C" fn bpvs_follow(context: *mut __sk_buff, egress: u32) -> u64 {
     let context = packet(context, egress);
-    pipeline::follow::<Ipv4, _, _>(&mut Skb::new(&context, egress != 0), &Maps)
+    pipeline::follow::<Ipv4, _, _>(&mut Skb::new(&context, egress != 0), &MAPS)
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn bpvs_classify(context: *mut __sk_buff, egress: u32) -> u64 {
     let context = packet(context, egress);
-    pipeline::classify::<Ipv4, _, _>(&mut Skb::new(&context, egress != 0), &Maps)
+    pipeline::classify::<Ipv4, _, _>(&mut Skb::new(&context, egress != 0), &MAPS)
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn bpvs_schedule() -> u64 {
-    pipeline::schedule(&Maps)
+    pipeline::schedule(&MAPS)
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn bpvs_persist() -> u64 {
-    pipeline::persist(&Maps)
+    pipeline::persist(&MAPS)
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn bpvs_create() -> u64 {
-    pipeline::create(&Maps)
+    pipeline::create(&MAPS)
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn bpvs_once(context: *mut __sk_buff, egress: u32) -> u64 {
     let context = packet(context, egress);
-    pipeline::once::<Ipv4, _, _>(&mut Skb::new(&context, egress != 0), &Maps)
+    pipeline::once::<Ipv4, _, _>(&mut Skb::new(&context, egress != 0), &MAPS)
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn bpvs_control(context: *mut __sk_buff, egress: u32) -> u64 {
     let context = packet(context, egress);
-    icmp::control(&mut Skb::new(&context, egress != 0), &Maps)
+    icmp::control(&mut Skb::new(&context, egress != 0), &MAPS)
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn bpvs_refuse(context: *mut __sk_buff, egress: u32, why: u64) -> u64 {
     let context = packet(context, egress);
-    pipeline::refuse::<Ipv4, _, _>(&mut Skb::new(&context, egress != 0), &Maps, why)
+    pipeline::refuse::<Ipv4, _, _>(&mut Skb::new(&context, egress != 0), &MAPS, why)
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn bpvs_arp(context: *mut __sk_buff, egress: u32) -> u64 {
     let context = packet(context, egress);
-    arp::process(&mut Skb::new(&context, egress != 0), &Maps)
+    arp::process(&mut Skb::new(&context, egress != 0), &MAPS)
 }

@@ -7,16 +7,20 @@ use core::{arch::asm, mem::MaybeUninit};
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
+    bindings::{
+        BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1,
+    },
     helpers::generated::{
-        bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_load_bytes,
-        bpf_skb_pull_data, bpf_skb_store_bytes,
+        bpf_get_socket_cookie, bpf_l4_csum_replace, bpf_sk_lookup_udp, bpf_sk_release,
+        bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data,
+        bpf_skb_store_bytes, bpf_skc_lookup_tcp,
     },
     programs::TcContext,
 };
 use lb_common::{
     abi::{Be16, Be32},
-    packet::{Arrival, ETHERNET, Packet},
+    packet::{Arrival, ETHERNET, Ends, Packet},
+    transport::TCP,
 };
 
 /// The furthest offset that is ever looked at: the verifier needs a bound.
@@ -25,6 +29,10 @@ const REACH: u32 = 1023;
 const AFTER_ETHERNET: i32 = 1;
 /// `PACKET_HOST`: the Ethernet destination is the receiving interface's.
 const PACKET_HOST: u32 = 0;
+/// `BPF_F_CURRENT_NETNS`.
+const CURRENT_NAMESPACE: u64 = u64::MAX;
+/// `BPF_TCP_LISTEN`.
+const LISTENS: u32 = 10;
 /// The VLAN's number in a tag (`VLAN_VID_MASK`).
 const VLAN_ID: u32 = 0xfff;
 /// The headers that the pipeline reads, at their longest: Ethernet, IPv4 and an ICMP error with a packet inside.
@@ -250,6 +258,44 @@ impl Packet for Skb<'_> {
         }
         // SAFETY: as above; what was inserted and what follows is read and written directly.
         (unsafe { bpf_skb_pull_data(context, self.context.len()) } == 0).then_some(())
+    }
+
+    #[inline(always)]
+    fn cookie(&self) -> u64 {
+        // SAFETY: the context is the program's own.
+        unsafe { bpf_get_socket_cookie(self.context.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn is_for_socket(&self, between: &Ends) -> bool {
+        let context = self.context.as_ptr();
+        let mut tuple = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 {
+            saddr: between.source[0].raw(),
+            daddr: between.destination[0].raw(),
+            sport: between.sport.raw(),
+            dport: between.dport.raw(),
+        };
+        let size = size_of_val(&tuple) as u32;
+        let tuple = core::ptr::from_mut(&mut tuple).cast();
+        if between.protocol != TCP {
+            // SAFETY: the context is the program's own, the tuple as large as is said, and the socket is given back.
+            return unsafe {
+                let socket = bpf_sk_lookup_udp(context, tuple, size, CURRENT_NAMESPACE, 0);
+                !socket.is_null() && bpf_sk_release(socket.cast()) == 0
+            };
+        }
+        // One that waits out its end too: it still has to answer.
+        //
+        // SAFETY: as above; the state is read while the socket is held.
+        unsafe {
+            let socket = bpf_skc_lookup_tcp(context, tuple, size, CURRENT_NAMESPACE, 0);
+            if socket.is_null() {
+                return false;
+            }
+            let speaks = (*socket).state != LISTENS;
+            bpf_sk_release(socket.cast());
+            speaks
+        }
     }
 
     #[inline(always)]

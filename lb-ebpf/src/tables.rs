@@ -30,8 +30,59 @@ const EEXIST: i32 = 17;
 const ERRORS_PER_SECOND: u64 = 1000;
 const ERRORS_BURST: u64 = 50;
 
-/// The maps of this instance's scope.
-pub struct Maps;
+/// The maps, as one scope sees them.
+#[derive(Clone, Copy)]
+pub struct Maps<S = Packets>(pub S);
+
+/// The maps of the packets of this instance's scope.
+pub const MAPS: Maps = Maps(Packets);
+
+/// For whom a program works: which scope, and with which memory of its own.
+pub trait Site: Copy {
+    /// The scope id.
+    fn scope(self) -> u32;
+    /// Where a connection is put together.
+    fn scratch(self) -> Option<*const Scratch<V4>>;
+    /// Adds to a counter of this CPU's own.
+    fn count(self, counter: &mut u64, value: u64);
+    /// [`Tables::repeat`].
+    fn repeat<B: Turn<Maps<Self>>>(self, most: u32, turn: &mut B);
+}
+
+/// The packets of the scope that this instance was loaded for.
+#[derive(Clone, Copy)]
+pub struct Packets;
+
+impl Site for Packets {
+    #[inline(always)]
+    fn scope(self) -> u32 {
+        constants::read(&constants::SCOPE)
+    }
+
+    #[inline(always)]
+    fn scratch(self) -> Option<*const Scratch<V4>> {
+        maps::SCRATCH.get_ptr(0)
+    }
+
+    #[inline(always)]
+    fn count(self, counter: &mut u64, value: u64) {
+        *counter += value;
+    }
+
+    #[inline(always)]
+    fn repeat<B: Turn<Maps>>(self, most: u32, turn: &mut B) {
+        let callback = once::<B> as unsafe extern "C" fn(u64, *mut c_void) -> i64;
+        // SAFETY: the callback gets the pointer that is passed here, to a value that outlives the call.
+        unsafe {
+            bpf_loop(
+                most,
+                callback as *mut c_void,
+                core::ptr::from_mut(turn).cast(),
+                0,
+            );
+        }
+    }
+}
 
 /// A reference into a map value.
 #[inline(always)]
@@ -62,10 +113,10 @@ fn inserted(result: Result<(), i32>) -> Result<(), InsertError> {
     }
 }
 
-impl Tables<V4> for Maps {
+impl<S: Site> Tables<V4> for Maps<S> {
     #[inline(always)]
     fn scope_id(&self) -> u32 {
-        constants::read(&constants::SCOPE)
+        self.0.scope()
     }
 
     #[inline(always)]
@@ -192,7 +243,7 @@ impl Tables<V4> for Maps {
 
     #[inline(always)]
     fn scratch(&self) -> Option<&Scratch<V4>> {
-        at(maps::SCRATCH.get_ptr(0))
+        at(self.0.scratch())
     }
 
     #[inline(always)]
@@ -300,8 +351,8 @@ impl Tables<V4> for Maps {
         if let Some(counter) = maps::REASONS.get_ptr_mut(index) {
             // SAFETY: this CPU's own value, which nobody else writes.
             let counter = unsafe { &mut *counter };
-            counter[0] += 1;
-            counter[1] += u64::from(bytes);
+            self.0.count(&mut counter[0], 1);
+            self.0.count(&mut counter[1], u64::from(bytes));
         }
     }
 
@@ -313,30 +364,21 @@ impl Tables<V4> for Maps {
         // SAFETY: this CPU's own value, which nobody else writes.
         let stats = unsafe { &mut *stats };
         match traffic {
-            Traffic::Connection => stats.conns += 1,
+            Traffic::Connection => self.0.count(&mut stats.conns, 1),
             Traffic::In => {
-                stats.in_packets += 1;
-                stats.in_bytes += u64::from(bytes);
+                self.0.count(&mut stats.in_packets, 1);
+                self.0.count(&mut stats.in_bytes, u64::from(bytes));
             }
             Traffic::Out => {
-                stats.out_packets += 1;
-                stats.out_bytes += u64::from(bytes);
+                self.0.count(&mut stats.out_packets, 1);
+                self.0.count(&mut stats.out_bytes, u64::from(bytes));
             }
         }
     }
 
     #[inline(always)]
     fn repeat<B: Turn<Self>>(&self, most: u32, turn: &mut B) {
-        let callback = once::<B> as unsafe extern "C" fn(u64, *mut c_void) -> i64;
-        // SAFETY: the callback gets the pointer that is passed here, to a value that outlives the call.
-        unsafe {
-            bpf_loop(
-                most,
-                callback as *mut c_void,
-                core::ptr::from_mut(turn).cast(),
-                0,
-            );
-        }
+        self.0.repeat(most, turn);
     }
 }
 
@@ -344,5 +386,5 @@ impl Tables<V4> for Maps {
 unsafe extern "C" fn once<B: Turn<Maps>>(index: u64, turn: *mut c_void) -> i64 {
     // SAFETY: `repeat` passes a pointer to a `B`, and nobody else uses it meanwhile.
     let turn = unsafe { &mut *turn.cast::<B>() };
-    i64::from(!turn.nth(&Maps, index as usize))
+    i64::from(!turn.nth(&MAPS, index as usize))
 }

@@ -24,6 +24,10 @@ pub trait Address: Copy + PartialEq + Eq + Hash + Default + 'static {
     /// Whether a packet from another host can have this source: it names one host, which is not the sender itself. The
     /// kernel's stack drops all others (`ip_route_input_slow`).
     fn is_host(self) -> bool;
+
+    /// Whether a socket that connects to it stays on this host whatever addresses the host has: a loopback address, or
+    /// none at all.
+    fn is_loopback(self) -> bool;
 }
 
 /// An IPv4 address.
@@ -84,6 +88,11 @@ impl Address for V4 {
         let first = self.0.get() >> 24;
         first != 0 && first != 127 && first < 224
     }
+
+    #[inline(always)]
+    fn is_loopback(self) -> bool {
+        self.0.get() >> 24 == 127 || self.0 == Be32::ZERO
+    }
 }
 
 impl Address for V6 {
@@ -120,5 +129,11 @@ impl Address for V6 {
         let [a, b, c, d] = self.0;
         let unspecified_or_loopback = a.raw() | b.raw() | c.raw() == 0 && d.get() <= 1;
         a.get() >> 24 != 0xff && !unspecified_or_loopback
+    }
+
+    #[inline(always)]
+    fn is_loopback(self) -> bool {
+        let [a, b, c, d] = self.0;
+        a.raw() | b.raw() | c.raw() == 0 && d.get() <= 1
     }
 }

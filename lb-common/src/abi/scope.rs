@@ -45,6 +45,8 @@ pub const SCOPE_SLOPPY_TCP: u32 = 64;
 pub const SCOPE_REUSE_FIN_WAIT: u32 = 128;
 /// Scope flag: a template whose real server has weight 0 is not followed (`expire_quiescent_template`).
 pub const SCOPE_EXPIRE_QUIESCENT: u32 = 256;
+/// Scope flag: local sockets are led to real servers by the socket hook.
+pub const SCOPE_SOCKETS: u32 = 512;
 /// Scope flag: where a fwmark service has no real server, packets go on to where they were sent (`cache_bypass`).
 pub const SCOPE_CACHE_BYPASS: u32 = 1024;
 /// Scope flag: a SYN on a connection whose real server was removed is dropped like its other packets (`reopen_removed` 0).

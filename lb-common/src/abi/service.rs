@@ -18,7 +18,7 @@ pub struct ServiceKey<A> {
     pub port: Be16,
     /// Protocol number; 0 for a fwmark service, which serves all of them.
     pub protocol: u8,
-    /// [`KIND_ADDRESS`] or [`KIND_FWMARK`].
+    /// [`KIND_ADDRESS`], [`KIND_FWMARK`] or [`KIND_LOOPBACK`].
     pub kind: u8,
 }
 
@@ -26,6 +26,8 @@ pub struct ServiceKey<A> {
 pub const KIND_ADDRESS: u8 = 0;
 /// A service found by firewall mark.
 pub const KIND_FWMARK: u8 = 1;
+/// A service with [`LOOPBACK`], found by port and protocol: a second key beside its own.
+pub const KIND_LOOPBACK: u8 = 2;
 
 impl<A: Address> ServiceKey<A> {
     /// The key of a fwmark service.
@@ -38,6 +40,18 @@ impl<A: Address> ServiceKey<A> {
             port: Be16::ZERO,
             protocol: 0,
             kind: KIND_FWMARK,
+        }
+    }
+
+    /// The key by which local sockets find a service at the loopback addresses.
+    #[inline(always)]
+    pub fn loopback(scope: u32, protocol: u8, port: Be16) -> Self {
+        Self {
+            address: A::default(),
+            scope,
+            port,
+            protocol,
+            kind: KIND_LOOPBACK,
         }
     }
 
@@ -83,6 +97,11 @@ pub const SCHEDULER_TWOS: u8 = 13;
 /// No scheduler ("none" in IPVS): no real server is ever chosen.
 pub const SCHEDULER_NONE: u8 = 14;
 
+/// Service option: local sockets are not led to real servers by the socket hook.
+pub const NO_SOCKET: u8 = 1;
+/// Service option: local sockets reach it at the loopback addresses too, by a key of [`KIND_LOOPBACK`].
+pub const LOOPBACK: u8 = 2;
+
 /// Service flag: ARP, neighbour requests and ping for the service address are answered.
 pub const ANSWER: u8 = 1;
 /// Service flag: the source address is translated too, to [`Service::nat_address`] or that of the hop.
@@ -118,8 +137,8 @@ pub struct Service {
     pub flags: Shared<u8>,
     /// [`KIND_ADDRESS`] or [`KIND_FWMARK`].
     pub kind: Shared<u8>,
-    /// Zero.
-    pub pad: u8,
+    /// [`NO_SOCKET`] and [`LOOPBACK`].
+    pub options: Shared<u8>,
     /// Source NAT to this address; all zero: the address of the hop.
     pub nat_address: Shared<[Be32; 4]>,
     /// Ticks after which an idle established TCP connection expires; 0: the scope's setting.

@@ -1,6 +1,10 @@
 //! Making a connection: a real server, a slot, both entries, and only then the scheduler's cursor.
 
-use super::{claim, find, load, ring, state, template};
+use super::{
+    claim, find, load, ring,
+    state::{self, State},
+    template,
+};
 use crate::{
     abi::{
         Address, Be16, Conn, ConnKey, Cursor, DIRECT, HOP_FORWARD, HOP_LOCAL, HOP_ON_LINK, Hop,
@@ -65,8 +69,12 @@ pub struct Scratch<A> {
     pub template_key: Shared<TemplateKey<A>>,
     /// The template that the choice was found in: 0 for none, and one is made if the service is persistent.
     pub template: Shared<u32>,
-    /// Zero.
-    pub pad: u32,
+    /// The bits that a socket's connection has in its protocol; 0 for a connection of packets.
+    pub socket: Shared<u16>,
+    /// 1 if the socket is bound to a loopback address.
+    pub bound_to_loopback: Shared<u16>,
+    /// The cookie of the socket.
+    pub cookie: Shared<u64>,
 }
 
 impl<A: Address> Scratch<A> {
@@ -131,21 +139,42 @@ pub fn create<A: Address, T: Tables<A>>(tables: &T) -> Outcome {
     let Some(service) = tables.service(scratch.service.load()) else {
         return Outcome::NoServer;
     };
-    let server = scratch.server.load();
     let once = service.flags.load() & ONE_PACKET != 0
         && scratch.forward_key.load().protocol() == transport::UDP;
     let outcome = insert(tables, scratch, service, once);
+    let key = scratch.forward_key.load();
+    let outcome = conclude(tables, scratch, service, &key, once, outcome);
+    if outcome == Outcome::Made && once {
+        Outcome::Once
+    } else {
+        outcome
+    }
+}
+
+/// What follows from an insertion: the cursor is moved, or the connection with this forward key taken back.
+#[inline(always)]
+pub(super) fn conclude<A: Address, T: Tables<A>>(
+    tables: &T,
+    scratch: &Scratch<A>,
+    service: &Service,
+    key: &ConnKey<A>,
+    once: bool,
+    outcome: Outcome,
+) -> Outcome {
     if outcome != Outcome::Made || once {
         template::leave(tables, scratch.template.load());
     }
     if outcome != Outcome::Made {
         return outcome;
     }
-    if !schedule::commit(tables, service, &scratch.pick()) && (once || take_back(tables, scratch)) {
+    if !schedule::commit(tables, service, &scratch.pick())
+        && (once || take_back(tables, scratch, key))
+    {
         return Outcome::Contended;
     }
-    tables.count_server(server, Traffic::Connection, scratch.bytes.load());
-    if once { Outcome::Once } else { Outcome::Made }
+    let (server, bytes) = (scratch.server.load(), scratch.bytes.load());
+    tables.count_server(server, Traffic::Connection, bytes);
+    Outcome::Made
 }
 
 /// Puts the connection that was noted under its template. Where there is none, the scheduler's choice is made good first:
@@ -184,22 +213,21 @@ pub fn persist<A: Address, T: Tables<A>>(tables: &T) -> Outcome {
 
 /// Takes a connection apart that was just made. `false`: it stays, for another processor's packet follows it already.
 #[inline(always)]
-fn take_back<A: Address, T: Tables<A>>(tables: &T, scratch: &Scratch<A>) -> bool {
-    let key = scratch.forward_key.load();
+fn take_back<A: Address, T: Tables<A>>(tables: &T, scratch: &Scratch<A>, key: &ConnKey<A>) -> bool {
     let word = Word(scratch.entry.word.load());
-    let Some(conn) = tables.conn(&key) else {
+    let Some(conn) = tables.conn(key) else {
         return true;
     };
     let claimed = claim::claim(tables, conn, word);
     if claimed {
-        claim::bury(tables, &key, conn, word);
+        claim::bury(tables, key, conn, word);
     }
     claimed
 }
 
 /// The port at the real server (ip_vs_schedule, ip_vs_sched_persist).
 #[inline(always)]
-fn port(service: &Service, server: &Server, dport: Be16) -> Be16 {
+pub(super) fn port(service: &Service, server: &Server, dport: Be16) -> Be16 {
     let own = server.port.load();
     let other = service.flags.load() & PERSISTENT != 0 && dport != service.port.load();
     if own == Be16::ZERO || other {
@@ -249,53 +277,120 @@ fn insert<A: Address, T: Tables<A>>(
         }
     };
 
-    // The reply entry first: whoever has it has the source port.
-    let now = tables.now();
-    let entry = &scratch.entry;
-    let state = if key.protocol() == transport::TCP {
-        state::NONE
-    } else {
-        state::UDP
+    let plan = Plan {
+        key,
+        to,
+        hops: (to_server, to_client),
+        ticket,
+        deadline: tables.now().plus(FRESH),
+        state: if key.protocol() == transport::TCP {
+            state::NONE
+        } else {
+            state::UDP
+        },
+        flags: if direct { DIRECT | NO_OUTPUT } else { 0 },
+        counted: 0,
+        fixed: direct,
     };
-    let method = if direct { DIRECT | NO_OUTPUT } else { 0 };
-    let fresh = |flags| Word::new(now.plus(FRESH), ticket as u16, state, flags | method).0;
-    entry.word.store(fresh(REPLY));
-    entry.server.store(scratch.server.load());
-    entry.ticket.store(ticket);
-    entry.template.store(scratch.template.load());
-    // A write is due: the packet that opens the connection is then followed like any other.
-    entry.seen.store(now.plus(Tick::SECOND.wrapping_neg()).0);
-    if !once {
-        entry.hop.store(to_client);
-        fill(entry, &to.reversed(), &key.tuple().reversed());
-        scratch
-            .reply_key
-            .store(to.reversed().key(key.scope_protocol));
-        let mut probe = Probe {
-            scratch,
-            fixed: direct,
-            outcome: Outcome::NoPort,
-        };
-        tables.repeat(PORTS, &mut probe);
-        if probe.outcome != Outcome::Made {
-            return probe.outcome;
-        }
-        to.sport = scratch.reply_key.load().dport;
-    }
-
-    entry.word.store(fresh(0));
-    entry.hop.store(to_server);
-    fill(entry, &key.tuple(), &to);
     if once {
+        plan.forward(tables, scratch);
         return Outcome::Made;
     }
+    enter(tables, scratch, server, &plan)
+}
+
+/// A connection that is to be inserted.
+pub(super) struct Plan<A> {
+    /// Key of the client's packets.
+    pub key: ConnKey<A>,
+    /// Their addresses and ports after the rewrite; the source port may still become another one.
+    pub to: Tuple<A>,
+    /// The hops to the real server and to the client.
+    pub hops: (u32, u32),
+    /// The slot in a ring.
+    pub ticket: u32,
+    /// When it expires.
+    pub deadline: Tick,
+    /// Its state.
+    pub state: State,
+    /// Flags of both entries.
+    pub flags: u8,
+    /// [`COUNTED`](crate::abi::COUNTED) if it counts as active from the beginning, else 0.
+    pub counted: u8,
+    /// The source port cannot be another one.
+    pub fixed: bool,
+}
+
+impl<A: Address> Plan<A> {
+    #[inline(always)]
+    fn word(&self, flags: u8) -> u64 {
+        let flags = self.flags | flags;
+        Word::new(self.deadline, self.ticket as u16, self.state, flags).0
+    }
+
+    /// What both entries have in common.
+    #[inline(always)]
+    fn common<T: Tables<A>>(&self, tables: &T, scratch: &Scratch<A>) {
+        let entry = &scratch.entry;
+        entry.server.store(scratch.server.load());
+        entry.ticket.store(self.ticket);
+        entry.template.store(scratch.template.load());
+        // A write is due: the packet that opens the connection is then followed like any other.
+        let long_ago = tables.now().plus(Tick::SECOND.wrapping_neg());
+        entry.seen.store(long_ago.0);
+    }
+
+    /// Puts the forward entry into the scratch.
+    #[inline(always)]
+    fn forward<T: Tables<A>>(&self, tables: &T, scratch: &Scratch<A>) {
+        self.common(tables, scratch);
+        scratch.entry.word.store(self.word(self.counted));
+        scratch.entry.hop.store(self.hops.0);
+        fill(&scratch.entry, &self.key.tuple(), &self.to);
+    }
+}
+
+/// Inserts both entries. The reply's first: whoever has it has the source port.
+#[inline(always)]
+pub(super) fn enter<A: Address, T: Tables<A>>(
+    tables: &T,
+    scratch: &Scratch<A>,
+    server: &Server,
+    plan: &Plan<A>,
+) -> Outcome {
+    let entry = &scratch.entry;
+    let (key, mut to) = (plan.key, plan.to);
+    plan.common(tables, scratch);
+    entry.word.store(plan.word(REPLY));
+    entry.hop.store(plan.hops.1);
+    fill(entry, &to.reversed(), &key.tuple().reversed());
+    scratch
+        .reply_key
+        .store(to.reversed().key(key.scope_protocol));
+    let mut probe = Probe {
+        scratch,
+        fixed: plan.fixed,
+        outcome: Outcome::NoPort,
+    };
+    tables.repeat(PORTS, &mut probe);
+    if probe.outcome != Outcome::Made {
+        return probe.outcome;
+    }
+    to.sport = scratch.reply_key.load().dport;
+
+    entry.word.store(plan.word(plan.counted));
+    entry.hop.store(plan.hops.0);
+    fill(entry, &key.tuple(), &to);
     // Counted before anyone can find it and take it apart.
     load::bind(tables, server);
+    if plan.counted != 0 {
+        tables.add(&server.active, 1);
+    }
     match tables.insert_conn(&key, entry) {
         Ok(()) => Outcome::Made,
         Err(error) => {
-            load::unbind(tables, server, false);
-            claim::discard(tables, &scratch.reply_key.load(), ticket as u16);
+            load::unbind(tables, server, plan.counted != 0);
+            claim::discard(tables, &scratch.reply_key.load(), plan.ticket as u16);
             if error == InsertError::Exists {
                 Outcome::Exists
             } else {

@@ -5,6 +5,7 @@ pub mod create;
 pub mod find;
 pub mod load;
 pub mod ring;
+pub mod socket;
 pub mod state;
 pub mod sweep;
 pub mod template;

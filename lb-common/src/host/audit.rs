@@ -4,7 +4,7 @@ use std::{collections::HashMap, format, string::String};
 
 use super::Memory;
 use crate::{
-    abi::{Address, COUNTED, DEAD, REPLY, Tick, Word},
+    abi::{Address, COUNTED, DEAD, REPLY, Tick, Word, socket_protocol},
     conn::state,
     tables::{Ring, Tables},
     transport,
@@ -54,7 +54,8 @@ impl<A: Address + core::fmt::Debug> Memory<A> {
             if word.has(REPLY) {
                 continue;
             }
-            let tcp = key.protocol() == transport::TCP;
+            let protocol = socket_protocol(key.protocol()).unwrap_or(key.protocol());
+            let tcp = protocol == transport::TCP;
             if word.has(COUNTED) != (tcp && state::active(word.state())) {
                 return Err(format!(
                     "counted as active or not against its state: {key:?} {word:?}"

@@ -22,6 +22,8 @@ pub struct Bytes {
     /// Its sender left the transport checksum to the hardware (`CHECKSUM_PARTIAL`): the field holds the sum
     /// of the pseudo header only, not inverted.
     pub partial: bool,
+    /// The cookie of the local socket that sends it; 0 for none.
+    pub cookie: u64,
 }
 
 impl Bytes {
@@ -171,5 +173,9 @@ impl Packet for Bytes {
             length: self.data.len() as u32,
             ..self.arrival
         }
+    }
+
+    fn cookie(&self) -> u64 {
+        self.cookie
     }
 }

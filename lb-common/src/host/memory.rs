@@ -88,6 +88,7 @@ pub struct Memory<A> {
     rings: [Vec<Shared<ConnKey<A>>>; 2],
     fragments: RefCell<HashMap<FragmentKey<A>, FragmentPorts>>,
     reasons: RefCell<Vec<[u64; 2]>>,
+    pub(super) sockets: RefCell<HashMap<u64, ConnKey<A>>>,
 }
 
 /// A point in time to start from: not zero, so that nothing works by chance.
@@ -147,6 +148,7 @@ impl<A: Address> Memory<A> {
             rings: [ring(capacity.half_open), ring(capacity.assured)],
             fragments: RefCell::default(),
             reasons: RefCell::new(vec![[0; 2]; Reason::ALL.len()]),
+            sockets: RefCell::default(),
         }
     }
 
@@ -306,7 +308,9 @@ fn scratch<A: Address>() -> Scratch<A> {
         after: Shared::new(0),
         template_key: Shared::new(TemplateKey::default()),
         template: Shared::new(0),
-        pad: 0,
+        socket: Shared::new(0),
+        bound_to_loopback: Shared::new(0),
+        cookie: Shared::new(0),
     }
 }
 

@@ -11,6 +11,7 @@ mod marks;
 mod memory;
 mod network;
 mod services;
+mod sockets;
 
 pub use audit::Fault;
 pub use bytes::Bytes;

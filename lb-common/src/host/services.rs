@@ -80,7 +80,7 @@ pub(super) fn no_service() -> Service {
         scheduler: Shared::new(0),
         flags: Shared::new(0),
         kind: Shared::new(0),
-        pad: 0,
+        options: Shared::new(0),
         nat_address: Shared::new([Be32::ZERO; 4]),
         tcp_timeout: Shared::new(0),
         udp_timeout: Shared::new(0),

@@ -328,6 +328,13 @@ Examples:
         /// Answer ARP and ping for the address where no interface owns it
         #[arg(long)]
         answer: bool,
+        /// Have the socket hook leave it alone: --socket=false
+        #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set,
+              default_missing_value = "true", default_value = "true", hide_default_value = true)]
+        socket: bool,
+        /// Let local sockets reach it at 127.0.0.1 too
+        #[arg(long)]
+        loopback: bool,
         /// Forget an idle established TCP connection after this time, as 15m or 2h
         #[arg(long, value_name = "TIME", value_parser = timeout)]
         tcp_timeout: Option<Duration>,
@@ -370,6 +377,14 @@ Examples:
         #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
               default_missing_value = "true", group = "change")]
         answer: Option<bool>,
+        /// Have the socket hook serve it, or not: --socket, --socket=false
+        #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+              default_missing_value = "true", group = "change")]
+        socket: Option<bool>,
+        /// Let local sockets reach it at 127.0.0.1 too: --loopback, --loopback=false
+        #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+              default_missing_value = "true", group = "change")]
+        loopback: Option<bool>,
         /// Timeout of an established TCP connection, or `default` for the scope's
         #[arg(long, value_name = "TIME|default", value_parser = timeout_or_default, group = "change")]
         tcp_timeout: Option<TimeoutEdit>,

@@ -17,7 +17,8 @@ pub(super) async fn conns(
     output.text(&rendered(&connections))
 }
 
-/// The columns of `ipvsadm -Lnc`, wide enough for any IPv4 address and port, and one for source NAT.
+/// The columns of `ipvsadm -Lnc`, wide enough for any IPv4 address and port, and one for source NAT, which says `socket` where
+/// the socket hook made the connection.
 pub(super) fn rendered(connections: &[wire::Connection]) -> String {
     let mut text = format!(
         "pro expire {:<11} {:<21} {:<21} {:<21} {}\n",
@@ -36,7 +37,10 @@ pub(super) fn rendered(connections: &[wire::Connection]) -> String {
             connection.client,
             connection.service,
             connection.server,
-            connection.source_nat.as_deref().unwrap_or("")
+            connection
+                .source_nat
+                .as_deref()
+                .unwrap_or(if connection.socket { "socket" } else { "" })
         ));
     }
     trimmed(&text)

@@ -20,6 +20,8 @@ pub(super) async fn service(context: &Context, command: ServiceCommand) -> Resul
             reset,
             source_nat,
             answer,
+            socket,
+            loopback,
             tcp_timeout,
             udp_timeout,
         } => {
@@ -38,6 +40,8 @@ pub(super) async fn service(context: &Context, command: ServiceCommand) -> Resul
                 reset,
                 source_nat,
                 answer,
+                socket,
+                loopback,
                 timeouts,
                 ..Service::new(key, scheduler)
             };
@@ -59,6 +63,8 @@ pub(super) async fn service(context: &Context, command: ServiceCommand) -> Resul
             reset,
             source_nat,
             answer,
+            socket,
+            loopback,
             tcp_timeout,
             udp_timeout,
         } => {
@@ -75,6 +81,8 @@ pub(super) async fn service(context: &Context, command: ServiceCommand) -> Resul
                 reset,
                 source_nat: source_nat.map(Into::into),
                 answer,
+                socket,
+                loopback,
                 tcp_timeout: timeout(tcp_timeout, "default"),
                 udp_timeout: timeout(udp_timeout, "default"),
             };

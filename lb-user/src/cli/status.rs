@@ -62,6 +62,12 @@ pub(super) fn rendered(status: &wire::Status) -> String {
     if status.scopes.is_empty() {
         text.push_str("no scopes: nothing is served yet\n");
     }
+    match &status.socket_hook_problem {
+        None => text.push_str("socket hook: attached\n"),
+        Some(problem) => text.push_str(&format!(
+            "socket hook: off, local sockets are not led to servers: {problem}\n"
+        )),
+    }
     let wire::Sweep {
         runs,
         deleted,

@@ -31,7 +31,13 @@ pub(super) fn flags(service: &ListedService) -> String {
         SourceNat::Switch(true) => flags.push("source-nat".to_owned()),
         SourceNat::Address(address) => flags.push(format!("source-nat={address}")),
     }
-    for (name, set) in [("answer", service.answer), ("reset", service.reset)] {
+    let switches = [
+        ("answer", service.answer),
+        ("reset", service.reset),
+        ("loopback", service.loopback),
+        ("socket=false", !service.socket),
+    ];
+    for (name, set) in switches {
         if set {
             flags.push(name.into());
         }

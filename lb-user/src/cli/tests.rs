@@ -344,7 +344,8 @@ async fn a_file() {
         status[start..end].split_once(": ").unwrap().1,
         "1 service, 2 servers, 0 mark rules; attached to eth0\n  \
          commands changed what the file had declared; applying it again would do:\n    \
-         ~ server tcp:10.0.0.1:80 10.1.0.2:80 weight 0 -> 1\n"
+         ~ server tcp:10.0.0.1:80 10.1.0.2:80 weight 0 -> 1\n\
+         socket hook: attached\n"
     );
 
     write("[[service]]\naddress = \"tcp:10.0.0.1:80\"\n[[service.server]]\nadress = \"10.1.0.1\"");
@@ -372,6 +373,7 @@ async fn connections_and_counters() {
         client: "10.0.0.2:40000".parse().unwrap(),
         service: "10.0.0.100:80".parse().unwrap(),
         server: "10.0.1.11:80".parse().unwrap(),
+        socket: false,
         source_nat: Some("10.0.1.5:40000".parse().unwrap()),
         state: "ESTABLISHED",
         expires: Duration::from_secs(899),

@@ -146,6 +146,8 @@ fn declared(text: &str, section: &Section<'_>, names: &Names) -> Result<Declared
         "reset",
         "source-nat",
         "answer",
+        "socket",
+        "loopback",
         "timeouts",
         "server",
     ];
@@ -246,6 +248,8 @@ fn service(
         }
     };
     service.answer = section.flag("answer")?.unwrap_or(false);
+    service.socket = section.flag("socket")?.unwrap_or(true);
+    service.loopback = section.flag("loopback")?.unwrap_or(false);
     service.scheduler_flags = section
         .parsed("scheduler-flags", "sh-port")?
         .unwrap_or_default();

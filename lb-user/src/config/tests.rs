@@ -19,6 +19,7 @@ scheduler-flags = "flag-3"
 persistent = "90s"
 netmask = 24
 reset = true
+loopback = true
   [[service.server]]
   address = "10.0.1.11:80"
   weight = 0
@@ -67,7 +68,7 @@ fn a_whole_file() {
         (web.key.to_string().as_str(), web.scheduler.as_str()),
         ("tcp:10.0.0.100:80", "wrr")
     );
-    assert!(web.answer && web.reset && !web.one_packet);
+    assert!(web.answer && web.reset && !web.one_packet && web.socket && web.loopback);
     assert_eq!(web.scheduler_flags.to_string(), "flag-3");
     let persistence = web.persistence.unwrap();
     assert_eq!(
@@ -157,7 +158,7 @@ fn keys() {
     );
     refused(
         "banana = 1",
-        "lb.toml:1:1: unknown key `banana` in the file\nhave: service, mark, settings, scope",
+        "lb.toml:1:1: unknown key `banana` in the file\nhave: service, mark, settings, scope, provider",
     );
     refused(
         "[settings]\ntimeouts = { tcp_fin = \"2m\" }",
@@ -282,6 +283,16 @@ fn values() {
          leave `answer` out; only a service with an address can have it",
     );
     refused(
+        "[[service]]\naddress = \"fwmark:1\"\nloopback = true",
+        "lb.toml:2:11: the service fwmark:1 has no port of its own by which it could be reached at 127.0.0.1\n\
+         leave `loopback` out; only a service with an address and a port can have it",
+    );
+    refused(
+        "[[service]]\naddress = \"tcp:10.0.0.1:80\"\nloopback = true\nsocket = false",
+        "lb.toml:2:11: the service tcp:10.0.0.1:80 cannot be reached at 127.0.0.1 without the socket hook\n\
+         leave `socket = false` out, or `loopback`",
+    );
+    refused(
         "[settings]\ntimeouts = { tcp = \"15\" }",
         "lb.toml:2:20: `15` is not a duration\nwrite a number with a unit, as in 90s, 15m, 2h or 1d",
     );
@@ -322,11 +333,6 @@ fn persistence() {
     refused(
         &service("persistent = \"40d\""),
         "lb.toml:3:14: timeout 40d is out of range\na timeout is at least 1s and at most 31d, in whole seconds",
-    );
-    refused(
-        "[[service]]\naddress = \"tcp:10.0.0.1:0\"",
-        "lb.toml:2:11: the service tcp:10.0.0.1:0 takes all ports, which only a persistent one can\n\
-         make it persistent; or set a mark with a mark rule, and add a fwmark service for it",
     );
     refused(
         &service("one-packet = true"),
@@ -467,11 +473,11 @@ fn a_swarm_to_follow() {
     let swarm = |text: &str| parse("f", text).map(|config| config.swarm);
     assert_eq!(swarm("").unwrap(), None);
     let options = swarm("[provider.swarm]").unwrap().unwrap();
-    assert_eq!(options, crate::provider::swarm::Options::default());
+    assert_eq!(options, swarm::Options::default());
     let text = "[provider.swarm]\ndocker = \"/d.sock\"\nsandboxes = \"/s\"\ntimeout = \"8h\"";
     let options = swarm(text).unwrap().unwrap();
     assert_eq!(options.docker, "/d.sock");
-    assert_eq!(options.sandboxes, std::path::Path::new("/s"));
+    assert_eq!(options.sandboxes, Path::new("/s"));
     assert_eq!(options.tcp_timeout.as_secs(), 8 * 3600);
     let error = swarm("[provider.swarm]\ntimeouts = \"8h\"").unwrap_err();
     assert!(

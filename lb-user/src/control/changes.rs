@@ -151,7 +151,7 @@ fn described(service: &Service) -> String {
 
 /// All attributes by their names, the scheduler first: what they are unless given, in a word, and what they are if they
 /// are given.
-fn attributes(service: &Service) -> [(&'static str, &'static str, Option<String>); 9] {
+fn attributes(service: &Service) -> [(&'static str, &'static str, Option<String>); 11] {
     let flag = |set: bool| set.then(|| "on".to_owned());
     let persistence = service.persistence;
     let given =
@@ -179,6 +179,8 @@ fn attributes(service: &Service) -> [(&'static str, &'static str, Option<String>
         ("reset", "off", flag(service.reset)),
         ("source-nat", "off", source_nat(service.source_nat)),
         ("answer", "off", flag(service.answer)),
+        ("socket", "on", (!service.socket).then(|| "off".into())),
+        ("loopback", "off", flag(service.loopback)),
         ("timeouts", "default", given),
     ]
 }
@@ -248,6 +250,7 @@ mod tests {
         });
         service.reset = true;
         service.answer = true;
+        service.socket = false;
         service.source_nat = SourceNat::Interface;
         service.timeouts.tcp = Some(Duration::from_secs(60));
         service.servers[0].upper_threshold = 10;
@@ -268,6 +271,7 @@ mod tests {
                 "~ service tcp:10.0.0.1:80 reset off -> on",
                 "~ service tcp:10.0.0.1:80 source-nat off -> interface",
                 "~ service tcp:10.0.0.1:80 answer off -> on",
+                "~ service tcp:10.0.0.1:80 socket on -> off",
                 "~ service tcp:10.0.0.1:80 timeouts default -> tcp=1m",
                 "~ server tcp:10.0.0.1:80 10.1.0.1:80 method masq -> direct",
                 "~ server tcp:10.0.0.1:80 10.1.0.1:80 upper-threshold 0 -> 10",
@@ -280,7 +284,7 @@ mod tests {
             changes(&without, &new),
             [
                 "+ service tcp:10.0.0.1:80 rr scheduler-flags flag-2 persistent 1m netmask 255.255.255.0 reset \
-                 source-nat interface answer timeouts tcp=1m",
+                 source-nat interface answer socket off timeouts tcp=1m",
                 "+ server tcp:10.0.0.1:80 10.1.0.1:80 direct weight 1 upper-threshold 10 lower-threshold 5",
             ]
         );

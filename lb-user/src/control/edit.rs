@@ -26,6 +26,10 @@ pub struct ServiceEdit {
     pub source_nat: Option<SourceNat>,
     /// Whether the address is answered for.
     pub answer: Option<bool>,
+    /// Whether the socket hook serves it.
+    pub socket: Option<bool>,
+    /// Whether it is reached at the loopback addresses.
+    pub loopback: Option<bool>,
     /// A timeout of its own for established TCP connections, or (inner `None`) the scope's.
     pub tcp_timeout: Option<Option<Duration>>,
     /// A timeout of its own for UDP, or (inner `None`) the scope's.
@@ -63,6 +67,8 @@ impl ServiceEdit {
         service.reset = self.reset.unwrap_or(service.reset);
         service.source_nat = self.source_nat.unwrap_or(service.source_nat);
         service.answer = self.answer.unwrap_or(service.answer);
+        service.socket = self.socket.unwrap_or(service.socket);
+        service.loopback = self.loopback.unwrap_or(service.loopback);
         service.timeouts.tcp = self.tcp_timeout.unwrap_or(service.timeouts.tcp);
         service.timeouts.udp = self.udp_timeout.unwrap_or(service.timeouts.udp);
         Ok(service)

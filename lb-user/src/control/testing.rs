@@ -77,13 +77,15 @@ pub(crate) fn table_strategy() -> impl Strategy<Value = Table> {
         Just(ForwardingMethod::Direct)
     ];
     let servers = vec((1u8..6, 0u32..3, method, 0u32..2), 0..5);
-    let switches = any::<[bool; 6]>();
+    let switches = any::<[bool; 8]>();
     let service = (key, scheduler, source_nat, persistence, switches, servers).prop_map(
         |(key, scheduler, source_nat, persistence, switches, servers)| {
-            let [answer, one_packet, reset, flags @ ..] = switches;
+            let [answer, one_packet, reset, socket, loopback, flags @ ..] = switches;
             let mut service = Service::new(key, scheduler);
             service.source_nat = source_nat;
             service.answer = answer && key.socket().is_some();
+            service.loopback = loopback && key.port().is_some();
+            service.socket = socket || service.loopback;
             service.scheduler_flags = SchedulerFlags::new(flags);
             service.persistence = persistence;
             if key.socket().is_some_and(|socket| socket.port() == 0) {

@@ -105,6 +105,10 @@ impl Datapath for Dying {
     fn attached(&self, scope: ScopeId) -> Result<Vec<u32>, DatapathError> {
         self.inner.attached(scope)
     }
+    fn socket_hook_problem(&self) -> Option<&str> {
+        self.inner.socket_hook_problem()
+    }
+
     fn scopes(&self) -> Result<Vec<ScopeId>, DatapathError> {
         self.inner.scopes()
     }

@@ -3,14 +3,15 @@
 //! It holds which namespace each scope's number stands for, its mark rules and settings, what files claim, which ids next hops had, and
 //! the change that is being made, as it was before and is to be after. A daemon that finds a change in it finishes that change.
 //!
-//! Every write replaces a file whole: a temporary file beside it is synced and renamed over it. Claims, mark
+//! Every write replaces a file whole: a temporary file beside it is renamed over it. It is not forced to disk: the maps that
+//! it is about end with the machine, and a file of another boot counts for nothing. Claims, mark
 //! rules and settings have a file of their own for each scope (`scope-1.json`), for they are as large as the files that were applied and
 //! seldom change, while the journal is written twice for every command. What changes of them is in the journal's change
 //! until it is in that file.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -190,6 +191,10 @@ impl Store {
             path: self.path.clone(),
             reason,
         };
+        // What is left where the machine went down before the file was on disk: of another boot.
+        if text.is_empty() {
+            return Ok(Journal::default());
+        }
         let record: FileRecord =
             serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
         if record.version != VERSION {
@@ -256,14 +261,8 @@ impl Store {
     fn replace(&self, path: &Path, content: &impl Serialize) -> Result<(), JournalError> {
         let temporary = path.with_extension("json.new");
         let write = || {
-            let mut file = File::create(&temporary)?;
-            file.write_all(&serde_json::to_vec(content)?)?;
-            file.sync_all()?;
-            fs::rename(&temporary, path)?;
-            if let Some(folder) = path.parent() {
-                File::open(folder)?.sync_all()?;
-            }
-            Ok(())
+            fs::write(&temporary, serde_json::to_vec(content)?)?;
+            fs::rename(&temporary, path)
         };
         write().map_err(|source| JournalError::Write {
             path: path.into(),

@@ -115,6 +115,7 @@ impl Engine {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             uptime: self.started.elapsed().as_secs(),
+            socket_hook_problem: self.datapath.socket_hook_problem().map(str::to_owned),
             scopes: self.scopes.iter().map(scope).collect(),
             sweep: self.sweep,
         }

@@ -4,8 +4,9 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use lb_common::abi::{
-    self, ANSWER, Address, Be16, Be32, METHOD_DIRECT, METHOD_MASQUERADE, ONE_PACKET, PERSISTENT,
-    RESET, SCHEDULER_FLAG_1, SCHEDULER_FLAG_2, SCHEDULER_FLAG_3, SOURCE_NAT, V4,
+    self, ANSWER, Address, Be16, Be32, LOOPBACK, METHOD_DIRECT, METHOD_MASQUERADE, NO_SOCKET,
+    ONE_PACKET, PERSISTENT, RESET, SCHEDULER_FLAG_1, SCHEDULER_FLAG_2, SCHEDULER_FLAG_3,
+    SOURCE_NAT, V4,
 };
 
 use super::{DatapathError, words};
@@ -53,6 +54,13 @@ pub(super) fn write_service(place: &abi::Service, service: &Service) -> Result<(
     place.tcp_seconds.store(tcp.map_or(0, words::seconds));
     place.udp_seconds.store(udp.map_or(0, words::seconds));
     place.nat_address.store(address);
+    let options = [(!service.socket, NO_SOCKET), (service.loopback, LOOPBACK)];
+    place.options.store(
+        options
+            .into_iter()
+            .filter(|(set, _)| *set)
+            .fold(0, |all, (_, option)| all | option),
+    );
     if persistence.is_none() {
         place.flags.store(flags);
     }
@@ -98,6 +106,8 @@ pub(super) fn read_service(place: &abi::Service, key: ServiceKey) -> Service {
         reset: flags & RESET != 0,
         source_nat,
         answer: flags & ANSWER != 0,
+        socket: place.options.load() & NO_SOCKET == 0,
+        loopback: place.options.load() & LOOPBACK != 0,
         timeouts: ServiceTimeouts {
             tcp: some(place.tcp_seconds.load()),
             udp: some(place.udp_seconds.load()),
@@ -193,7 +203,7 @@ mod tests {
             scheduler: u8::MAX.into_shared(),
             flags: u8::MAX.into_shared(),
             kind: 0.into_shared(),
-            pad: 0,
+            options: abi::Shared::new(0),
             nat_address: [all; 4].into_shared(),
             tcp_timeout: u32::MAX.into_shared(),
             udp_timeout: u32::MAX.into_shared(),

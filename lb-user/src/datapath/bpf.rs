@@ -1,16 +1,18 @@
 //! The datapath in the kernel: its parts behind the one trait.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use lb_common::abi::{ANSWER, RESET};
+use lb_common::abi::{self, ANSWER, LOOPBACK, NO_SOCKET, RESET, V4};
 use lb_common::verdict::Reason;
 
 use super::accounts::{Owner, Pinned};
 use super::connections::{self, Sweeper};
+use super::hook::{self, Hook};
+use super::loopback;
 use super::maps::{self, Maps};
 use super::marks::{Has, Rules};
 use super::network::Networks;
@@ -20,7 +22,7 @@ use super::services::Services;
 use super::statistics::Statistics;
 use super::{
     Connection, Datapath, DatapathError, Options, ScopeCounters, SweepReport, counters, defence,
-    system,
+    system, words,
 };
 use crate::control::Op;
 use crate::model::{MarkRule, ScopeId, Service, ServiceKey, Setting, Settings, Table};
@@ -38,6 +40,7 @@ pub(super) struct Bpf {
     /// Loads the programs of the next scope.
     ahead: Option<JoinHandle<()>>,
     statistics: Statistics,
+    hook: Hook,
 }
 
 /// A scope that is open.
@@ -46,6 +49,8 @@ struct Open {
     programs: Programs,
     rules: Rules,
     network: Option<Network>,
+    /// The keys by which services are reached at the loopback addresses.
+    loopbacks: loopback::Keys,
 }
 
 impl Bpf {
@@ -56,7 +61,9 @@ impl Bpf {
         let mut maps = Maps::open(&pins)?;
         let most = maps.services.len() + maps.servers.len() + maps::SCOPES;
         let kept = Pinned::open(&pins.map("ACCOUNTS"), most)?;
+        let hook = Hook::open(&pins, options, maps.rings);
         let mut datapath = Self {
+            hook,
             services: Services::adopt(&mut maps, kept)?,
             networks: Networks::adopt(&maps),
             sweeper: Sweeper::new(sweep),
@@ -116,9 +123,20 @@ impl Bpf {
     /// Writes what depends on services, rules and network together: answered addresses, rules, flags.
     fn write_scope(&mut self, scope: ScopeId) -> Result<(), DatapathError> {
         let (mut has, mut answered) = (Has::default(), HashSet::<IpAddr>::new());
+        let mut loopbacks = HashMap::<abi::ServiceKey<V4>, (ServiceKey, u32)>::new();
         for (key, at) in self.services.of(scope) {
             let flags = self.maps.services.at(at).flags.load();
+            let options = self.maps.services.at(at).options.load();
             has.resets |= flags & RESET != 0;
+            has.sockets |= options & NO_SOCKET == 0;
+            if options & LOOPBACK != 0
+                && let Ok(own) = words::service_key(scope, &key)
+            {
+                let loopback = abi::ServiceKey::loopback(own.scope, own.protocol, own.port);
+                // Of several the first in a listing has it.
+                let first = loopbacks.entry(loopback).or_insert((key, at));
+                *first = (*first).min((key, at));
+            }
             match key.socket() {
                 None => has.fwmarks = true,
                 Some(socket) => {
@@ -132,6 +150,11 @@ impl Bpf {
         let Some(open) = self.scopes.get_mut(&scope) else {
             return Err(DatapathError::NoSuchScope(scope));
         };
+        let loopbacks = loopbacks
+            .into_iter()
+            .map(|(loopback, (_, at))| (loopback, at))
+            .collect();
+        loopback::write(&mut self.maps, &mut open.loopbacks, loopbacks)?;
         has.answers =
             self.networks
                 .answer(&mut self.maps, scope, &answered, open.network.as_ref())?;
@@ -267,7 +290,13 @@ impl Datapath for Bpf {
             .map(|(scope, _)| scope.get())
             .collect();
         self.sweeper
-            .follow(&mut self.maps, |scope| scopes.contains(&scope))
+            .follow(&mut self.maps, |scope| scopes.contains(&scope))?;
+        let open = &self.scopes;
+        self.sweeper.close_doomed(|scope| {
+            let scope = ScopeId::new(scope).ok()?;
+            Some(open.get(&scope)?.netns.as_fd())
+        });
+        Ok(())
     }
 
     fn reasons(&self, scope: ScopeId) -> Result<Vec<(&'static str, u64, u64)>, DatapathError> {
@@ -286,8 +315,8 @@ impl Datapath for Bpf {
         scope: ScopeId,
         visit: &mut dyn FnMut(Connection),
     ) -> Result<(), DatapathError> {
-        self.check(scope)?;
-        connections::read(&self.maps, scope, visit)
+        let open = self.check(scope)?;
+        connections::read(&self.maps, scope, open.netns.as_fd(), visit)
     }
 
     fn open_scope(
@@ -306,6 +335,7 @@ impl Datapath for Bpf {
         rules.rules = marks.to_vec();
         rules.settings = *settings;
         self.networks.open(&self.maps, scope)?;
+        hook::admit(&mut self.maps, scope, netns)?;
         let programs = Programs::open(&self.pins, &self.options, scope, netns, self.maps.rings)?;
         let netns = netns
             .try_clone_to_owned()
@@ -317,6 +347,7 @@ impl Datapath for Bpf {
                 programs,
                 rules,
                 network: None,
+                loopbacks: loopback::read(&self.maps, scope)?,
             },
         );
         self.load_ahead();
@@ -333,8 +364,11 @@ impl Datapath for Bpf {
         if let Some(open) = self.scopes.get(&scope) {
             Programs::detach_filters(&self.pins, scope, open.netns.as_fd())?;
         }
+        hook::dismiss(&mut self.maps, scope)?;
         let folder = self.pins.scope(scope);
         pins::remove_folder(&folder).map_err(system(format!("remove {}", folder.display())))?;
+        let mut loopbacks = loopback::read(&self.maps, scope)?;
+        loopback::write(&mut self.maps, &mut loopbacks, loopback::Keys::new())?;
         let keys: Vec<ServiceKey> = self.services.of(scope).map(|(key, _)| key).collect();
         for key in keys {
             self.services.remove(&mut self.maps, scope, &key)?;
@@ -388,6 +422,11 @@ impl Datapath for Bpf {
         self.networks.tick(&self.maps);
         let early = self.defend()?;
         let report = self.sweeper.sweep(&mut self.maps, budget, early)?;
+        let scopes = &self.scopes;
+        self.sweeper.audit_sockets(&mut self.maps, |scope| {
+            let scope = ScopeId::new(scope).ok()?;
+            Some(scopes.get(&scope)?.netns.as_fd())
+        })?;
         self.services.tidy(&self.maps)?;
         for open in self.scopes.values_mut() {
             open.programs.drain_logs();
@@ -407,6 +446,10 @@ impl Datapath for Bpf {
         attached.sort_unstable();
         attached.dedup();
         Ok(attached)
+    }
+
+    fn socket_hook_problem(&self) -> Option<&str> {
+        self.hook.problem()
     }
 
     fn scopes(&self) -> Result<Vec<ScopeId>, DatapathError> {

@@ -3,14 +3,18 @@
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
-use lb_common::abi::{AVAILABLE, Be16, Conn, ConnKey, DIRECT, REPLY, SweepItem, Tick, V4, Word};
+use lb_common::abi::{
+    AVAILABLE, Be16, Conn, ConnKey, DIRECT, REPLY, SweepItem, Tick, V4, Word, socket_cookie,
+    socket_protocol,
+};
 use lb_common::conn::state;
 
 use super::maps::{Maps, Plain, SWEEP};
+use super::sockets;
 use super::sys::{self, BatchCursor};
 use super::templates::{self, Templates};
 use super::{Connection, DatapathError, Kind, SweepReport, ebpf, ebpf_map, system, words};
@@ -30,6 +34,8 @@ pub(super) struct Sweeper {
     removed: Option<BatchCursor>,
     /// Some were removed since that walk began.
     again: bool,
+    /// The sockets that this walk has met.
+    sockets: sockets::Watch,
 }
 
 /// Which part of the connections that are not established goes each second, where `drop_entry` says so.
@@ -68,10 +74,10 @@ fn half_open(key: &ConnKey<V4>, word: Word) -> bool {
 }
 
 /// What a walk sees of an entry.
-struct Entry {
-    key: ConnKey<V4>,
-    conn: Conn<V4>,
-    word: Word,
+pub(super) struct Entry {
+    pub(super) key: ConnKey<V4>,
+    pub(super) conn: Conn<V4>,
+    pub(super) word: Word,
 }
 
 fn walk(
@@ -100,31 +106,43 @@ fn walk(
 pub(super) fn read(
     maps: &Maps,
     scope: ScopeId,
+    netns: BorrowedFd<'_>,
     visit: &mut dyn FnMut(Connection),
 ) -> Result<(), DatapathError> {
     let now = sys::now();
     let mut cursor = BatchCursor::default();
+    let mut local = sockets::Local::new(netns);
     let mut show = |entry: &Entry| {
         if entry.key.scope() != scope.get() || entry.word.has(REPLY) || entry.word.expired(now) {
             return;
         }
-        let Some(protocol) = words::protocol(entry.key.protocol()) else {
+        let of_socket = socket_protocol(entry.key.protocol());
+        let Some(protocol) = words::protocol(of_socket.unwrap_or(entry.key.protocol())) else {
             return;
         };
         let (key, to) = (&entry.key, entry.conn.to());
-        let client = words::socket(key.src, key.sport);
-        let source = words::socket(to.src, to.sport);
+        let (client, source) = match of_socket {
+            None => (
+                words::socket(key.src, key.sport),
+                words::socket(to.src, to.sport),
+            ),
+            Some(number) => {
+                let own = local.address(number, socket_cookie(key.src, key.sport));
+                (own, own)
+            }
+        };
         visit(Connection {
             kind: Kind::Connection(protocol),
             client,
             service: words::socket(key.dst, key.dport),
             server: destination(maps, entry),
             source_nat: (source != client).then_some(source),
+            socket: of_socket.is_some(),
             state: state::NAMES
                 .get(usize::from(entry.word.state()))
                 .copied()
                 .unwrap_or("NONE"),
-            expires: span(entry.word.deadline().since(now)),
+            expires: span(entry.word.deadline().since(now)).min(sockets::longest(maps, entry)),
         });
     };
     while walk(maps, &mut cursor, BATCH, &mut show)? {}
@@ -160,6 +178,7 @@ impl Sweeper {
             templates: Templates::default(),
             removed: None,
             again: false,
+            sockets: sockets::Watch::default(),
         }
     }
 
@@ -179,6 +198,7 @@ impl Sweeper {
         while report.seen < budget {
             let more = walk(maps, &mut self.cursor, BATCH, &mut |entry| {
                 report.seen += 1;
+                self.sockets.meet(entry, now);
                 if entry.word.expired(now) {
                     items.push(SweepItem {
                         key: entry.key,
@@ -194,12 +214,29 @@ impl Sweeper {
             report.deleted += self.run(maps, &mut items)?;
             if !more {
                 self.ticks = (0, self.ticks.0);
+                self.sockets.walked();
                 break;
             }
         }
         let mut over = self.templates.over(maps, &early);
         self.run(maps, &mut over)?;
         Ok(report)
+    }
+
+    /// Takes the connections of sockets apart that are no more, though nothing has told of their end: those of the kernel's
+    /// own, say. Now and then.
+    pub(super) fn audit_sockets<'n>(
+        &mut self,
+        maps: &mut Maps,
+        netns: impl Fn(u32) -> Option<BorrowedFd<'n>>,
+    ) -> Result<(), DatapathError> {
+        let mut items = self.sockets.orphans(maps, netns)?;
+        self.run(maps, &mut items).map(drop)
+    }
+
+    /// Closes the sockets whose connections [`Sweeper::follow`] has taken apart.
+    pub(super) fn close_doomed<'n>(&mut self, netns: impl Fn(u32) -> Option<BorrowedFd<'n>>) {
+        self.sockets.close_doomed(netns);
     }
 
     /// Connections of servers that were removed are to be taken apart, by [`Sweeper::follow`].
@@ -232,6 +269,7 @@ impl Sweeper {
                 && scopes(entry.key.scope())
                 && server.flags.load() & AVAILABLE == 0
             {
+                self.sockets.doom(entry);
                 items.push(forced(entry));
             }
         })?;
@@ -292,7 +330,7 @@ impl Sweeper {
 }
 
 /// Asks the sweep to take a connection apart in any case, if it still is the one that was seen.
-fn forced(entry: &Entry) -> SweepItem<V4> {
+pub(super) fn forced(entry: &Entry) -> SweepItem<V4> {
     SweepItem {
         key: entry.key,
         force: u32::from(entry.word.generation()) + 1,

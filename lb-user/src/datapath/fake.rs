@@ -241,6 +241,10 @@ impl Datapath for FakeDatapath {
         self.with(scope, |there| Ok(there.attached.iter().copied().collect()))
     }
 
+    fn socket_hook_problem(&self) -> Option<&str> {
+        None
+    }
+
     fn scopes(&self) -> Result<Vec<ScopeId>, DatapathError> {
         Ok(self.state().scopes.keys().copied().collect())
     }

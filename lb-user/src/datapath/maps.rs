@@ -31,6 +31,9 @@ const FRAGMENTS: u32 = 8192;
 /// Destinations that lblc and lblcr remember, of all services together.
 const LOCALITIES: u32 = 8192;
 
+/// Places where connections of sockets are put together, as the programs count them.
+const DESKS: u32 = 256;
+
 /// A value of the ABI as aya moves it.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
@@ -113,6 +116,9 @@ pub(super) fn sizes(options: &Options) -> BTreeMap<&'static str, u32> {
         ("ERROR_BUDGET", 1),
         ("SCRATCH", 1),
         ("SWEEP", SWEEP),
+        ("NAMESPACES", SCOPES),
+        ("SOCKETS", rings.assured),
+        ("SOCKET_SCRATCH", DESKS),
     ])
 }
 
@@ -159,6 +165,10 @@ pub(super) struct Maps {
     pub(super) conns: MapData,
     pub(super) reasons: PerCpuArray<MapData, Plain<[u64; 2]>>,
     pub(super) sweep: Array<MapData, Plain<SweepItem<V4>>>,
+    /// Sockets that have used the socket hook, by their cookies.
+    pub(super) sockets: Hash<u64, ConnKey<V4>>,
+    /// Scopes by the cookies of their namespaces.
+    pub(super) namespaces: Hash<u64, u32>,
     pub(super) rings: Rings,
 }
 
@@ -223,6 +233,8 @@ impl Maps {
             interfaces: typed!(HashMap, "INTERFACES", InterfaceKey, Interface),
             conns: open("CONNS", size_of::<ConnKey<V4>>(), size_of::<Conn<V4>>())?,
             reasons: typed!(PerCpuArray, "REASONS", u32, [u64; 2]),
+            sockets: typed!(HashMap, "SOCKETS", u64, ConnKey<V4>),
+            namespaces: typed!(HashMap, "NAMESPACES", u64, u32),
             sweep: typed!(Array, "SWEEP", u32, SweepItem<V4>),
             rings: Rings::from_slots(slots, template_slots),
         })

@@ -6,7 +6,8 @@ use lb_common::abi::{
     self, Address, Be16, ConnKey, MarkKey, SCOPE_ANSWERS, SCOPE_CACHE_BYPASS,
     SCOPE_EXPIRE_QUIESCENT, SCOPE_EXPIRE_REMOVED, SCOPE_FWMARKS, SCOPE_HOLD_REMOVED,
     SCOPE_MARK_MASKS, SCOPE_NO_REUSE, SCOPE_PORT_ZERO, SCOPE_RESETS, SCOPE_REUSE_FIN_WAIT,
-    SCOPE_SCHEDULE_ICMP, SCOPE_SLOPPY_TCP, SCOPE_TELLS_REALS, SHAPES, Shape, Tick, V4,
+    SCOPE_SCHEDULE_ICMP, SCOPE_SLOPPY_TCP, SCOPE_SOCKETS, SCOPE_TELLS_REALS, SHAPES, Shape, Tick,
+    V4,
 };
 use lb_common::conn::state;
 
@@ -38,6 +39,7 @@ pub(super) struct Has {
     pub(super) port_zero: bool,
     pub(super) answers: bool,
     pub(super) resets: bool,
+    pub(super) sockets: bool,
 }
 
 impl Rules {
@@ -205,6 +207,7 @@ impl Rules {
             (has.port_zero, SCOPE_PORT_ZERO),
             (has.answers, SCOPE_ANSWERS),
             (has.resets, SCOPE_RESETS),
+            (has.sockets && on(Setting::SocketHook), SCOPE_SOCKETS),
             (masks, SCOPE_MARK_MASKS),
         ];
         value.flags = flags

@@ -15,7 +15,9 @@ mod connections;
 mod counters;
 mod defence;
 mod drop_log;
+mod hook;
 mod leaving;
+mod loopback;
 mod maps;
 mod marks;
 mod network;
@@ -25,6 +27,7 @@ mod rates;
 mod reals;
 mod services;
 mod slots;
+mod sockets;
 mod statistics;
 mod sys;
 mod templates;
@@ -263,6 +266,8 @@ pub struct Connection {
     pub service: SocketAddr,
     /// The real server that has it.
     pub server: SocketAddr,
+    /// Whether it is a local socket's, made by the socket hook.
+    pub socket: bool,
     /// What the server sees in the client's place, with source NAT.
     pub source_nat: Option<SocketAddr>,
     /// IPVS's name of its state, as in `ESTABLISHED`.
@@ -398,6 +403,9 @@ pub trait Datapath: Send {
     /// # Errors
     /// As [`Datapath::table`].
     fn attached(&self, scope: ScopeId) -> Result<Vec<u32>, DatapathError>;
+
+    /// Why local sockets are not led to servers, if they cannot be.
+    fn socket_hook_problem(&self) -> Option<&str>;
 
     /// The scopes that the maps hold anything of, open or only pinned: those that a daemon before this one left.
     ///

@@ -76,6 +76,11 @@ impl Pins {
         self.root.join(name)
     }
 
+    /// The folder of the socket hook.
+    pub(super) fn hook(&self) -> PathBuf {
+        self.root.join("socket")
+    }
+
     fn scopes(&self) -> PathBuf {
         self.root.join("scopes")
     }
@@ -141,7 +146,7 @@ impl Pins {
 }
 
 /// The names in a folder; none if it does not exist.
-fn names(folder: &Path) -> io::Result<Vec<String>> {
+pub(super) fn names(folder: &Path) -> io::Result<Vec<String>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

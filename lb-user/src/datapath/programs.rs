@@ -20,7 +20,7 @@ use crate::model::ScopeId;
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("BPVS_BPF_OBJECT"));
 
 /// Loads the object for one scope; its maps are those that are pinned, or new ones of these sizes.
-fn load(
+pub(super) fn load(
     pins: &Pins,
     sizes: &BTreeMap<&'static str, u32>,
     scope: u32,
@@ -63,7 +63,7 @@ pub(super) fn base(pins: &Pins, options: &Options) -> Result<SchedClassifier, Da
 }
 
 /// Which build of the programs this is (FNV-1a of the object).
-fn fingerprint() -> u64 {
+pub(super) fn fingerprint() -> u64 {
     OBJECT.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })

@@ -53,13 +53,7 @@ struct LinkInfo {
 
 /// The interface of a pinned TCX link; `None` if it has gone.
 pub(super) fn link_interface(pin: &Path) -> Option<u32> {
-    let path = std::ffi::CString::new(pin.as_os_str().as_encoded_bytes()).ok()?;
-    let attr = [path.as_ptr() as u64, 0, 0];
-    // SAFETY: the attribute's first word is a pointer to a path that ends in zero and outlives the call.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, OBJ_GET, attr.as_ptr(), size_of_val(&attr)) };
-    let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0)?;
-    // SAFETY: the call has just opened it, and nobody else has it.
-    let link = unsafe { OwnedFd::from_raw_fd(fd) };
+    let link = open_pin(pin).ok()?;
     let mut info = LinkInfo::default();
     let mut attr = InfoAttr {
         fd: link.as_raw_fd() as u32,
@@ -76,6 +70,76 @@ pub(super) fn link_interface(pin: &Path) -> Option<u32> {
         )
     };
     (result == 0 && info.ifindex != 0).then_some(info.ifindex)
+}
+
+/// `BPF_LINK_UPDATE`.
+const LINK_UPDATE: libc::c_long = 29;
+
+/// Puts a program behind a pinned link.
+pub(super) fn update_link(pin: &Path, program: BorrowedFd<'_>) -> io::Result<()> {
+    let link = open_pin(pin)?;
+    let attr = [link.as_raw_fd() as u32, program.as_raw_fd() as u32, 0, 0];
+    // SAFETY: the attribute is read only, and lives until the call returns.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            LINK_UPDATE,
+            attr.as_ptr(),
+            size_of_val(&attr),
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// The root of the cgroups of version 2: by a mount of our own that has no place, for on some hosts they are not mounted.
+pub(super) fn cgroup_root() -> io::Result<OwnedFd> {
+    /// `FSCONFIG_CMD_CREATE`.
+    const CREATE: libc::c_ulong = 6;
+    let opened = |fd: libc::c_long| -> io::Result<OwnedFd> {
+        let fd = i32::try_from(fd).map_err(io::Error::other)?;
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the call has just opened it, and nobody else has it.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    };
+    // SAFETY: the name ends in zero; the call takes nothing else.
+    let context = opened(unsafe { libc::syscall(libc::SYS_fsopen, c"cgroup2".as_ptr(), 0) })?;
+    let (none, no_value) = (std::ptr::null::<libc::c_char>(), 0);
+    // SAFETY: this command takes neither key nor value.
+    let made = unsafe {
+        libc::syscall(
+            libc::SYS_fsconfig,
+            context.as_raw_fd(),
+            CREATE,
+            none,
+            none,
+            no_value,
+        )
+    };
+    if made != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: plain numbers.
+    opened(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), 0, 0) })
+}
+
+/// Opens a pinned object.
+fn open_pin(pin: &Path) -> io::Result<OwnedFd> {
+    let path = std::ffi::CString::new(pin.as_os_str().as_encoded_bytes())?;
+    let attr = [path.as_ptr() as u64, 0, 0];
+    // SAFETY: the attribute's first word is a pointer to a path that ends in zero and outlives the call.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, OBJ_GET, attr.as_ptr(), size_of_val(&attr)) };
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call has just opened it, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// A walk over a hash map in batches: entries that are added or deleted meanwhile may or may not be seen, all others are

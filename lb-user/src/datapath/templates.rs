@@ -92,6 +92,7 @@ fn shown(template: &Template<V4>, word: Word, now: Tick, maps: &Maps) -> Option<
         client: words::socket(key.client, Be16::ZERO),
         service: (service, port(key.service.port)).into(),
         server: (address, port(template.port.load())).into(),
+        socket: false,
         source_nat: None,
         state: if word.state() == TEMPLATE_ASSURED {
             "ASSURED"

@@ -3,7 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use lb_common::abi::{self, Address, Be16, Be32, KIND_ADDRESS, KIND_FWMARK, Tick, V4};
+use lb_common::abi::{
+    self, Address, Be16, Be32, KIND_ADDRESS, KIND_FWMARK, KIND_LOOPBACK, Tick, V4,
+};
 use lb_common::transport;
 
 use super::DatapathError;
@@ -95,10 +97,14 @@ pub(super) fn service_key(
     }
 }
 
-/// Back from [`service_key`]; `None` for what no version of this program writes.
+/// Back from [`service_key`]; `None` for what is no service's own key.
 pub(super) fn service(key: &abi::ServiceKey<V4>) -> Option<ServiceKey> {
     if key.kind == KIND_FWMARK {
         return ServiceKey::fwmark(key.address.0.raw(), AddressFamily::V4).ok();
+    }
+    // A second key of a service that has its own.
+    if key.kind == KIND_LOOPBACK {
+        return None;
     }
     Some(ServiceKey::Address {
         protocol: protocol(key.protocol)?,

@@ -105,6 +105,10 @@ pub enum ModelError {
     },
     #[error("the service {0} has no address to answer for")]
     AnswerWithoutAddress(String),
+    #[error("the service {0} has no port of its own by which it could be reached at 127.0.0.1")]
+    LoopbackWithoutPort(String),
+    #[error("the service {0} cannot be reached at 127.0.0.1 without the socket hook")]
+    LoopbackWithoutSocket(String),
     #[error("scope id {0} is out of range")]
     ScopeId(u32),
 }
@@ -167,6 +171,8 @@ impl ModelError {
             }
             Self::MarkFamily { .. } => "make two rules, one for each family".into(),
             Self::AnswerWithoutAddress(_) => "leave `answer` out; only a service with an address can have it".into(),
+            Self::LoopbackWithoutPort(_) => "leave `loopback` out; only a service with an address and a port can have it".into(),
+            Self::LoopbackWithoutSocket(_) => "leave `socket = false` out, or `loopback`".into(),
             Self::ScopeId(_) => "a scope id is a number from 1 to 255".into(),
         })
     }

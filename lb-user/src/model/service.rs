@@ -202,6 +202,10 @@ pub struct Service {
     pub source_nat: SourceNat,
     /// Whether ARP and ping for the service address are answered where no interface owns it.
     pub answer: bool,
+    /// Whether local sockets are led to its servers when they connect (the socket hook); else their packets are, one by one.
+    pub socket: bool,
+    /// Whether local sockets reach it at the loopback addresses too, by its protocol and port.
+    pub loopback: bool,
     /// Where its timeouts differ from the scope's.
     pub timeouts: ServiceTimeouts,
     /// Its real servers, newest first, as IPVS lists and schedules them.
@@ -221,6 +225,8 @@ impl Service {
             reset: false,
             source_nat: SourceNat::Off,
             answer: false,
+            socket: true,
+            loopback: false,
             timeouts: ServiceTimeouts {
                 tcp: None,
                 udp: None,
@@ -233,11 +239,17 @@ impl Service {
     ///
     /// # Errors
     /// A flag that does not fit the protocol, a source NAT address that is not unicast or of the other family, a timeout out of range, a server that does not
-    /// fit ([`Server::check`]), `answer` where there is no address.
+    /// fit ([`Server::check`]), `answer` where there is no address, `loopback` where there is no port or no socket hook.
     pub fn checked(self) -> Result<Self, ModelError> {
         let key = || self.key.to_string();
         if self.answer && self.key.socket().is_none() {
             return Err(ModelError::AnswerWithoutAddress(key()));
+        }
+        if self.loopback && self.key.port().is_none() {
+            return Err(ModelError::LoopbackWithoutPort(key()));
+        }
+        if self.loopback && !self.socket {
+            return Err(ModelError::LoopbackWithoutSocket(key()));
         }
         if let Some(persistence) = self.persistence {
             persistence.checked(self.key.family())?;
@@ -358,7 +370,6 @@ mod tests {
             service.persistence = Some(Persistence::new(DEFAULT_PERSISTENCE, family));
             service
         };
-        let wrong = |service: Service| service.checked().unwrap_err().to_string();
         assert!(service("tcp:10.0.0.1:0").checked().is_ok());
         assert!(persistent("tcp:10.0.0.1:0").checked().is_ok());
         assert!(persistent("tcp:[fd00::1]:80").checked().is_ok());

@@ -69,7 +69,7 @@ impl Timeouts {
     }
 }
 
-/// A sysctl of IPVS (`/proc/sys/net/ipv4/vs/`) that bpvs has, for each scope.
+/// A sysctl of IPVS (`/proc/sys/net/ipv4/vs/`) that bpvs has, for each scope; and one of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Setting {
     /// Whether a SYN on a connection that has ended begins anew: 0 no; 1 yes; 2 and 3 also where direct routing has only
@@ -99,6 +99,8 @@ pub enum Setting {
     ScheduleIcmp,
     /// 1: a SYN on a connection whose server was removed begins anew; 0: it is dropped, as in IPVS. Not one of IPVS's.
     ReopenRemoved,
+    /// 1: local sockets are led to servers when they connect. Not IPVS's.
+    SocketHook,
 }
 
 /// A sysctl of IPVS that has no meaning in bpvs: it can be read, and set to what it is.
@@ -173,7 +175,7 @@ const NO_SYNC: &str = "connections are not synchronised with other directors";
 
 impl Setting {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::ConnReuseMode,
         Self::ExpireNodestConn,
         Self::ExpireQuiescentTemplate,
@@ -187,6 +189,7 @@ impl Setting {
         Self::NatIcmpSend,
         Self::ScheduleIcmp,
         Self::ReopenRemoved,
+        Self::SocketHook,
     ];
 
     /// IPVS's name, for those that IPVS has.
@@ -206,6 +209,7 @@ impl Setting {
             Self::NatIcmpSend => "nat_icmp_send",
             Self::ScheduleIcmp => "schedule_icmp",
             Self::ReopenRemoved => "reopen_removed",
+            Self::SocketHook => "socket_hook",
         }
     }
 
@@ -219,7 +223,7 @@ impl Setting {
     #[must_use]
     pub const fn default_value(self) -> u32 {
         match self {
-            Self::ConnReuseMode | Self::RunEstimation | Self::ReopenRemoved => 1,
+            Self::ConnReuseMode | Self::RunEstimation | Self::ReopenRemoved | Self::SocketHook => 1,
             Self::AmDroprate => 10,
             Self::Amemthresh => 1024,
             _ => 0,

@@ -13,6 +13,7 @@
 
 pub mod attach;
 mod connection;
+pub mod diag;
 mod error;
 mod hop_table;
 pub mod hops;

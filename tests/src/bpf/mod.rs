@@ -4,7 +4,8 @@ pub mod stack;
 pub mod stats;
 
 use anyhow::{Context, Result};
-use aya::{Ebpf, EbpfLoader, programs::SchedClassifier};
+use aya::programs::{Program, ProgramInfo, SchedClassifier};
+use aya::{Ebpf, EbpfLoader};
 use lb_common::{host::Capacity, verdict::Reason};
 
 /// The scope that such programs serve.
@@ -13,7 +14,19 @@ pub const SCOPE: u32 = 1;
 pub const OBJECTS: u32 = 64;
 
 /// The programs with their names in the object.
-pub const PROGRAMS: [&str; 3] = ["tc_ingress", "tc_egress", "sweep"];
+pub const PROGRAMS: [&str; 11] = [
+    "tc_ingress",
+    "tc_egress",
+    "sweep",
+    "connect4",
+    "sendmsg4",
+    "recvmsg4",
+    "getpeername4",
+    "connect6",
+    "recvmsg6",
+    "getpeername6",
+    "sock_release",
+];
 
 /// Loads the object with small maps that nobody else sees.
 ///
@@ -53,6 +66,9 @@ pub fn load_from(bytes: &[u8], capacity: Capacity) -> Result<Ebpf> {
         ("FRAGMENTS", 1024),
         ("REASONS", (SCOPE + 1) * Reason::ALL.len() as u32),
         ("SWEEP", 64),
+        ("NAMESPACES", SCOPE + 1),
+        ("SOCKETS", 64),
+        ("SOCKET_SCRATCH", 256),
     ] {
         loader.map_max_entries(map, entries);
     }
@@ -78,4 +94,22 @@ pub fn program<'o>(object: &'o mut Ebpf, name: &str) -> Result<&'o mut SchedClas
         .load()
         .with_context(|| format!("the verifier refuses {name}"))?;
     Ok(program)
+}
+
+/// What the kernel says of one of the programs, of whatever type, once the verifier has passed it.
+///
+/// # Errors
+/// As [`program`].
+pub fn verified(object: &mut Ebpf, name: &str) -> Result<ProgramInfo> {
+    let program = object
+        .program_mut(name)
+        .with_context(|| format!("no program {name}"))?;
+    let loaded = match &mut *program {
+        Program::SchedClassifier(program) => program.load(),
+        Program::CgroupSockAddr(program) => program.load(),
+        Program::CgroupSock(program) => program.load(),
+        other => anyhow::bail!("{name} is of an unexpected type: {other:?}"),
+    };
+    loaded.with_context(|| format!("the verifier refuses {name}"))?;
+    Ok(program.info()?)
 }

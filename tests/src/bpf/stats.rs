@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use lb_common::host::Capacity;
 use serde_json::{Value, json};
 
-use super::{PROGRAMS, load_from, program, stack};
+use super::{PROGRAMS, load_from, stack, verified};
 
 /// Loads every program and prints what it costs; with `as_json` for other programs to read. `file` is another object than
 /// the one that is embedded.
@@ -21,7 +21,7 @@ pub fn run(as_json: bool, file: Option<&Path>) -> Result<()> {
     let stacks = stack::deepest(bytes)?;
     let mut rows = Vec::new();
     for name in PROGRAMS {
-        let info = program(&mut object, name)?.info()?;
+        let info = verified(&mut object, name)?;
         let verified = info.verified_instruction_count();
         let verified = verified.context("the kernel does not tell verified instructions (5.16)")?;
         let stack = stacks

@@ -16,6 +16,7 @@ mod schedulers;
 mod scopes;
 mod settings;
 mod setup;
+mod socket;
 mod statistics;
 mod survival;
 mod swarm;
@@ -178,6 +179,7 @@ fn all() -> impl Iterator<Item = &'static Case> {
         once::CASES,
         vlan::CASES,
         scopes::CASES,
+        socket::CASES,
         survival::CASES,
         swarm::CASES,
     ]

@@ -1,8 +1,12 @@
 //! Persistence and what becomes of connections when their server goes.
 
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use serde_json::Value;
 
 use super::setup::{ECHO, Setup, UDP, same};
@@ -22,6 +26,11 @@ pub(super) const CASES: &[Case] = &[
         "persistence/removed-server",
         "expire_nodest_conn that leaves connections or templates of a server that was removed, or takes others along",
         removed_server,
+    ),
+    case(
+        "persistence/kills-among-templates",
+        "a daemon's end that loses a template, a count or a threshold while templates come and go",
+        kills_among_templates,
     ),
 ];
 
@@ -190,6 +199,132 @@ fn removed_server(context: &Context) -> Result<()> {
     context.note(format!(
         "connections and template were gone after {} ms",
         took.as_millis()
+    ));
+    Ok(())
+}
+
+/// Clients that keep asking, and so must stay where they are; and as many new ones in between, each time.
+const REGULARS: u8 = 20;
+
+/// Who answers a datagram from this address of the calling thread's namespace.
+fn who_from(source: Ipv4Addr) -> Result<String> {
+    let socket = UdpSocket::bind((source, 0))?;
+    socket.connect(at(UDP))?;
+    socket.set_read_timeout(Some(patient(Duration::from_secs(2))))?;
+    socket.send(b"who")?;
+    let mut answer = [0; 512];
+    let length = socket
+        .recv(&mut answer)
+        .with_context(|| format!("no answer to {source}"))?;
+    let said = String::from_utf8_lossy(&answer[..length]).into_owned();
+    Ok(said
+        .split_once(':')
+        .map_or(said.as_str(), |(who, _)| who)
+        .to_owned())
+}
+
+/// Asks round after round, and fails when a regular is led elsewhere.
+fn ask_until(stop: &AtomicBool, asked: &AtomicU32) -> Result<()> {
+    let (mut known, mut newcomers) = (BTreeMap::new(), 0_u16);
+    while !stop.load(Ordering::Relaxed) {
+        for number in 1..=REGULARS {
+            let regular = Ipv4Addr::new(10, 0, 4, number);
+            let who = who_from(regular)?;
+            let first = known.entry(regular).or_insert_with(|| who.clone());
+            ensure!(
+                *first == who,
+                "{regular} was with {first}, and is with {who}"
+            );
+            newcomers = (newcomers + 1) % 500;
+            let [high, low] = newcomers.to_be_bytes();
+            who_from(Ipv4Addr::new(10, 0, 5 + high, low.max(1)))?;
+            asked.fetch_add(2, Ordering::Relaxed);
+        }
+    }
+    let servers: std::collections::BTreeSet<_> = known.values().collect();
+    ensure!(servers.len() == 3, "all regulars are with {servers:?}");
+    Ok(())
+}
+
+fn kills_among_templates(context: &Context) -> Result<()> {
+    let setup = Setup::usual(context, 3)?;
+    let udp = format!("udp:{UDP}");
+    setup.bpvs("settings set timeouts.udp=1s")?;
+    setup.bpvs(&format!("service edit {udp} --persistent=3s"))?;
+    for number in 1..=3 {
+        setup.bpvs(&format!(
+            "server edit {udp} 10.0.1.1{number}:9000 --upper-threshold 100000 --lower-threshold 10"
+        ))?;
+    }
+    // The client answers to two whole networks.
+    setup.net.client.ip("route add local 10.0.4.0/22 dev lo")?;
+    setup
+        .net
+        .director
+        .ip("route add 10.0.4.0/22 via 10.0.0.2")?;
+    until(
+        "the route to the client's networks",
+        Duration::from_secs(5),
+        || {
+            let asked = setup
+                .net
+                .client
+                .run(|| who_from(Ipv4Addr::new(10, 0, 4, 100)))?;
+            Ok(asked.is_ok())
+        },
+    )?;
+
+    let (stop, asked) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicU32::new(0)),
+    );
+    let (told, counter) = (Arc::clone(&stop), Arc::clone(&asked));
+    let clients = setup
+        .net
+        .client
+        .spawn("clients", move || ask_until(&told, &counter))?;
+    let go_on = || {
+        let begun = asked.load(Ordering::Relaxed);
+        until("200 more answers", Duration::from_secs(20), || {
+            Ok(clients.is_finished() || asked.load(Ordering::Relaxed) >= begun + 200)
+        })
+    };
+    for round in 0..4 {
+        go_on()?;
+        // As a kill, and as an upgrade does it.
+        if round % 2 == 0 {
+            setup.daemon.kill()?;
+        } else {
+            setup.daemon.stop()?;
+        }
+        go_on()?;
+        setup.daemon.run()?;
+    }
+    go_on()?;
+    stop.store(true, Ordering::Relaxed);
+    let ended = clients
+        .join()
+        .map_err(|_| anyhow!("the clients panicked"))?;
+    ended??;
+
+    // All that came has gone, counts too.
+    until("the end of all templates", Duration::from_secs(15), || {
+        Ok(entries(&setup, true)?.is_empty() && entries(&setup, false)?.is_empty())
+    })?;
+    until("no count left", Duration::from_secs(5), || {
+        let listing: Value = serde_json::from_str(&setup.bpvs("list --json")?)?;
+        let services = listing["services"].as_array().into_iter().flatten();
+        let mut servers =
+            services.flat_map(|service| service["servers"].as_array().into_iter().flatten());
+        Ok(servers.all(|server| {
+            ["active", "inactive", "persistent"]
+                .iter()
+                .all(|count| server[*count].as_u64() == Some(0))
+        }))
+    })?;
+    context.note(format!(
+        "{} answers through two kills and two orderly ends",
+        asked.load(Ordering::Relaxed)
     ));
     Ok(())
 }

@@ -58,7 +58,7 @@ fn values(setup: &Setup) -> Result<Vec<String>> {
 
 /// None of them is at its default.
 const OTHERS: &str = "conn_reuse_mode=3 expire_nodest_conn=1 expire_quiescent_template=1 sloppy_tcp=1 cache_bypass=1 \
-                      drop_entry=1 drop_packet=1 am_droprate=7 amemthresh=1 run_estimation=0 nat_icmp_send=1 schedule_icmp=1 reopen_removed=0 \
+                      drop_entry=1 drop_packet=1 am_droprate=7 amemthresh=1 run_estimation=0 nat_icmp_send=1 schedule_icmp=1 reopen_removed=0 socket_hook=0 \
                       timeouts.tcp=1h timeouts.tcp-fin=30s timeouts.udp=10s";
 
 fn round_trip(context: &Context) -> Result<()> {
@@ -172,7 +172,8 @@ fn attributes_survive(context: &Context) -> Result<()> {
          service edit udp:10.0.0.100:9 --one-packet --udp-timeout 20s
          service add tcp:10.0.0.101:0 --persistent
          server add tcp:10.0.0.101:0 10.0.1.11 --method direct
-         service add fwmark:9 --persistent=1h --one-packet
+         service add udp:10.0.0.101:53 --loopback
+         service add fwmark:9 --persistent=1h --one-packet --socket=false
          server add fwmark:9 10.0.1.12 --method direct --upper-threshold 5",
     )?;
     let before = table(&setup)?;
@@ -181,7 +182,8 @@ fn attributes_survive(context: &Context) -> Result<()> {
         "TCP  10.0.0.100:80 rr (flag-1,flag-3, reset) persistent 1m30s mask 255.255.255.0",
         "TCP  10.0.0.101:0 rr persistent 6m",
         "-> 10.0.1.11:0                  Route",
-        "FWM  9 rr persistent 1h ops",
+        "UDP  10.0.0.101:53 rr (loopback)",
+        "FWM  9 rr (socket=false) persistent 1h ops",
     ] {
         ensure!(shown.contains(text), "`{text}` is not in\n{shown}");
     }

@@ -42,6 +42,12 @@ pub struct ListedService {
     pub source_nat: SourceNat,
     /// Whether ARP and ping for the address are answered.
     pub answer: bool,
+    /// Whether the socket hook leads local sockets to its servers.
+    #[serde(default = "super::service::yes")]
+    pub socket: bool,
+    /// Whether local sockets reach it at the loopback addresses too.
+    #[serde(default)]
+    pub loopback: bool,
     /// Where its timeouts differ from the scope's.
     #[serde(default)]
     pub timeouts: Timeouts,
@@ -117,6 +123,9 @@ pub struct Connection {
     pub service: String,
     /// The real server that has it.
     pub server: String,
+    /// Whether it is a local socket's, made by the socket hook: no packets of it are counted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub socket: bool,
     /// What the server sees in the client's place, with source NAT.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_nat: Option<String>,
@@ -161,6 +170,9 @@ pub struct Status {
     pub pid: u32,
     /// Seconds since it began.
     pub uptime: u64,
+    /// Why local sockets are not led to servers when they connect, if they cannot be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket_hook_problem: Option<String>,
     /// The scopes that it serves.
     pub scopes: Vec<ScopeStatus>,
     /// What its sweeps did.
@@ -230,6 +242,7 @@ impl From<datapath::Connection> for Connection {
             client: connection.client.to_string(),
             service: connection.service.to_string(),
             server: connection.server.to_string(),
+            socket: connection.socket,
             source_nat: connection.source_nat.map(|address| address.to_string()),
             state: connection.state.to_owned(),
             expires: connection.expires.as_secs(),
@@ -279,6 +292,8 @@ impl ListedService {
             reset: wire.reset,
             source_nat: wire.source_nat,
             answer: wire.answer,
+            socket: wire.socket,
+            loopback: wire.loopback,
             timeouts: wire.timeouts,
             source: source.to_owned(),
             order,

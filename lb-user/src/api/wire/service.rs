@@ -40,6 +40,12 @@ pub struct Service {
     /// Whether ARP and ping for the address are answered; `false` unless given.
     #[serde(default)]
     pub answer: bool,
+    /// Whether the socket hook leads local sockets to its servers; `true` unless given.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub socket: bool,
+    /// Whether local sockets reach it at the loopback addresses too; `false` unless given.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub loopback: bool,
     /// Where its timeouts differ from the scope's.
     #[serde(default, skip_serializing_if = "Timeouts::is_empty")]
     pub timeouts: Timeouts,
@@ -118,6 +124,12 @@ pub struct ServiceEdit {
     /// Whether ARP and ping for the address are answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<bool>,
+    /// Whether the socket hook leads local sockets to its servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket: Option<bool>,
+    /// Whether local sockets reach it at the loopback addresses too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loopback: Option<bool>,
     /// A duration, or `default` for the scope's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp_timeout: Option<Edited>,
@@ -153,6 +165,16 @@ fn default_scheduler() -> String {
 
 fn default_method() -> String {
     model::ForwardingMethod::default().to_string()
+}
+
+/// The default of what is on unless given.
+pub(super) const fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_true(flag: &bool) -> bool {
+    *flag
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
@@ -231,6 +253,8 @@ impl From<&model::Service> for Service {
             reset: service.reset,
             source_nat: service.source_nat.into(),
             answer: service.answer,
+            socket: service.socket,
+            loopback: service.loopback,
             timeouts: Timeouts {
                 tcp: service.timeouts.tcp.map(format_duration),
                 udp: service.timeouts.udp.map(format_duration),
@@ -267,6 +291,8 @@ impl TryFrom<Service> for model::Service {
         service.reset = wire.reset;
         service.source_nat = wire.source_nat.try_into()?;
         service.answer = wire.answer;
+        service.socket = wire.socket;
+        service.loopback = wire.loopback;
         service.timeouts.tcp = wire.timeouts.tcp.as_deref().map(timeout).transpose()?;
         service.timeouts.udp = wire.timeouts.udp.as_deref().map(timeout).transpose()?;
         service.servers = wire
@@ -334,6 +360,8 @@ impl ServiceEdit {
             reset: self.reset,
             source_nat: self.source_nat.map(TryInto::try_into).transpose()?,
             answer: self.answer,
+            socket: self.socket,
+            loopback: self.loopback,
             tcp_timeout: edited(self.tcp_timeout, "default")?,
             udp_timeout: edited(self.udp_timeout, "default")?,
         })
