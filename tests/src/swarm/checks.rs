@@ -68,9 +68,21 @@ pub(super) fn published(cluster: &Cluster) -> Vec<Check> {
         .chain(&cluster.probes)
         .collect();
     let nodes = 0..cluster.nodes.len();
-    nodes
+    let mut checks: Vec<Check> = nodes
         .flat_map(|node| published_at(cluster, node, &from))
-        .collect()
+        .collect();
+    // The node itself, by any address that it has.
+    for node in &cluster.nodes {
+        for address in [Ipv4Addr::LOCALHOST, node.address] {
+            let (host, to) = (&node.host, SocketAddrV4::new(address, TCP));
+            let what = format!("{} itself -> published tcp {to}", host.name());
+            checks.push(Check::new(what, halves(|| client::who(host, to))));
+            let to = SocketAddrV4::new(address, UDP);
+            let what = format!("{} itself -> published udp {to}", host.name());
+            checks.push(Check::new(what, halves(|| client::who_udp(host, to))));
+        }
+    }
+    checks
 }
 
 /// The published ports of one node.

@@ -146,6 +146,8 @@ impl Maker<'_> {
                 let mut service =
                     Service::new(key(protocol, *address, port)?, Scheduler::default());
                 self.common(&mut service);
+                // Of all addresses one has it; which, is all the same.
+                service.loopback = true;
                 service
                     .servers
                     .push(server(&service.key, gateway, port, 1)?);

@@ -117,6 +117,7 @@ fn what_dockerd_and_ipvs_would_have_done() {
     for service in plan.scopes[0].1.table.services() {
         assert_eq!(service.source_nat, SourceNat::Off, "the sandbox translates");
         assert!(!service.answer, "the node has its addresses");
+        assert!(service.loopback, "the node itself asks there");
     }
 }
 
