@@ -8,8 +8,6 @@ mod cluster;
 mod contained;
 mod node;
 mod scenes;
-#[cfg(test)]
-mod task;
 
 use std::path::Path;
 use std::process::ExitCode;

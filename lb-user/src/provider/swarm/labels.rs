@@ -56,7 +56,7 @@ pub(super) fn read(labels: &[&Labels], tcp_timeout: Duration) -> (Wishes, Vec<St
     let wishes = Wishes {
         scheduler: reader
             .parsed("scheduler", str::parse)
-            .unwrap_or(Scheduler::default()),
+            .unwrap_or_default(),
         flags: reader
             .parsed("scheduler-flags", str::parse)
             .unwrap_or(SchedulerFlags::NONE),
