@@ -54,9 +54,7 @@ pub(super) fn read(labels: &[&Labels], tcp_timeout: Duration) -> (Wishes, Vec<St
     };
     let persistence = reader.persistence();
     let wishes = Wishes {
-        scheduler: reader
-            .parsed("scheduler", str::parse)
-            .unwrap_or_default(),
+        scheduler: reader.parsed("scheduler", str::parse).unwrap_or_default(),
         flags: reader
             .parsed("scheduler-flags", str::parse)
             .unwrap_or(SchedulerFlags::NONE),
