@@ -1,7 +1,7 @@
 //! The last step: hop limit, size, and the way out.
 
 use crate::{
-    abi::{Be16, HOP_FORWARD, HOP_LOCAL, HOP_RESOLVED, Tick},
+    abi::{Address, Be16, HOP_FORWARD, HOP_LOCAL, HOP_REDIRECT, HOP_RESOLVED, Hop, Tick},
     family::{Family, Header},
     packet::Packet,
     tables::Tables,
@@ -16,6 +16,10 @@ pub struct Way {
     pub kind: Kind,
     /// With what; see [`Kind`].
     pub value: u32,
+    /// The VLAN whose tag is to be set; 0 for none.
+    pub vlan: u16,
+    /// Ethernet destination and source, where the kind is [`Kind::Addressed`].
+    pub ethernet: [u16; 6],
 }
 
 /// The kinds of [`Way`].
@@ -25,7 +29,7 @@ pub enum Kind {
     Stay,
     /// To this host's stack, from a packet that this host was about to send.
     Up,
-    /// By the hop with the index `value`: the Ethernet addresses are known.
+    /// By the interface with the index `value`: the Ethernet addresses are known.
     Addressed,
     /// By the interface with the index `value`; the kernel resolves the neighbour.
     Resolve,
@@ -43,7 +47,19 @@ impl Way {
 
     #[inline(always)]
     const fn new(kind: Kind, value: u32) -> Self {
-        Self { kind, value }
+        Self {
+            kind,
+            value,
+            vlan: 0,
+            ethernet: [0; 6],
+        }
+    }
+
+    /// Whether the packet must be left to the next layer, if there is one: what can be finished at once has its Ethernet
+    /// addresses.
+    #[inline(always)]
+    pub const fn is_for<P: Packet>(self) -> bool {
+        !P::EARLY || matches!(self.kind, Kind::Addressed)
     }
 
     /// The packet cannot leave.
@@ -90,14 +106,40 @@ pub fn way<F: Family, P: Packet, T: Tables<F::Address>>(
             };
         }
     }
-    let resolved = hop.sequence.load() & 1 == 0
-        && hop.flags.load() & HOP_RESOLVED != 0
+    addressed(packet, tables, hop).unwrap_or(Way::new(Kind::Resolve, hop.oif.load()))
+}
+
+/// The way over a hop whose Ethernet addresses can be trusted: read whole, or not at all, for the daemon may be writing it.
+#[inline(always)]
+fn addressed<A: Address, P: Packet, T: Tables<A>>(
+    packet: &P,
+    tables: &T,
+    hop: &Hop,
+) -> Option<Way> {
+    let before = hop.sequence.load();
+    let flags = hop.flags.load();
+    let trusted = before & 1 == 0
+        && flags & HOP_RESOLVED != 0
         && tables.now().since(Tick(hop.lease.load())) < 0;
-    if resolved {
-        Way::new(Kind::Addressed, index)
-    } else {
-        Way::new(Kind::Resolve, hop.oif.load())
+    if !trusted {
+        return None;
     }
+    let [a, b, c] = [0, 1, 2].map(|word: usize| hop.destination[word].load());
+    let [d, e, f] = [0, 1, 2].map(|word: usize| hop.source[word].load());
+    let (mut value, mut vlan) = (hop.oif.load(), 0);
+    if P::EARLY {
+        value = hop.wire.load();
+        vlan = hop.vlan.load() as u16;
+        if value == 0 || value != packet.arrival().wire && flags & HOP_REDIRECT == 0 {
+            return None;
+        }
+    }
+    (hop.sequence.load() == before).then_some(Way {
+        kind: Kind::Addressed,
+        value,
+        vlan,
+        ethernet: [a, b, c, d, e, f],
+    })
 }
 
 /// Bytes of the transport header of a GSO packet.
@@ -137,18 +179,10 @@ pub fn leave<F: Family, P: Packet, T: Tables<F::Address>>(
     if way.kind != Kind::Addressed {
         return Some(Verdict::new(Action::Resolve, way.value, reason));
     }
-    let hop = tables.hop(way.value)?;
-    let before = hop.sequence.load();
-    let [destination, source] =
-        [&hop.destination, &hop.source].map(|mac| [mac[0].load(), mac[1].load(), mac[2].load()]);
-    let oif = hop.oif.load();
-    // The daemon may be writing it: then the kernel resolves the neighbour.
-    if hop.sequence.load() != before || before & 1 != 0 {
-        return Some(Verdict::new(Action::Resolve, oif, reason));
-    }
-    set_mac(packet, 0, destination)?;
-    set_mac(packet, 6, source)?;
-    Some(Verdict::new(Action::Transmit, oif, reason))
+    let [a, b, c, d, e, f] = way.ethernet;
+    set_mac(packet, 0, [a, b, c])?;
+    set_mac(packet, 6, [d, e, f])?;
+    Some(Verdict::new(Action::Transmit, way.value, reason).tagged(way.vlan))
 }
 
 /// Writes an Ethernet address.

@@ -1,7 +1,7 @@
 //! Sending a packet of a known connection on: its way out, what it counts, its rewrite.
 
 use crate::{
-    abi::{Address, ConnKey, DIRECT, FragmentPorts, HOP_FORWARD, HOP_LOCAL},
+    abi::{Address, ConnKey, DIRECT, FragmentPorts, HOP_FORWARD, HOP_LOCAL, Tick},
     conn::find::Known,
     emit::{self, Kind, Way},
     family::{Family, Fragment, Header},
@@ -14,7 +14,7 @@ use crate::{
     verdict::{Reason, Step, Verdict},
 };
 
-/// Rewrites the packet and sends it on.
+/// Rewrites the packet and sends it on, by this way.
 #[inline(always)]
 pub(crate) fn forward<F: Family, P: Packet, T: Tables<F::Address>>(
     packet: &mut P,
@@ -22,6 +22,7 @@ pub(crate) fn forward<F: Family, P: Packet, T: Tables<F::Address>>(
     header: &Header<F::Address>,
     segment: &Segment<F::Address>,
     known: &Known<'_, F::Address>,
+    way: Way,
 ) -> Step<Verdict> {
     if header.fragment == Fragment::First {
         let (sport, dport) = (segment.key.sport, segment.key.dport);
@@ -36,7 +37,6 @@ pub(crate) fn forward<F: Family, P: Packet, T: Tables<F::Address>>(
             },
         );
     }
-    let way = way_out::<F, P, T>(packet, tables, header, &segment.key, known);
     // IPVS counts a client's packet before it finds that it cannot leave (ip_vs_in_hook); a real server's that cannot is
     // stopped before IPVS sees it (ip_forward).
     if !(way.is_obstacle() && known.is_reply()) {
@@ -69,7 +69,7 @@ pub(crate) fn way_out<F: Family, P: Packet, T: Tables<F::Address>>(
     if packet.arrival().egress && known.to.dst == key.dst && on_its_way {
         return Way::STAY;
     }
-    emit::way::<F, P, T>(packet, tables, header, L3, hop(tables, known))
+    emit::way::<F, P, T>(packet, tables, header, L3, hop::<_, P, T>(tables, known))
 }
 
 /// What becomes of a packet that cannot leave.
@@ -84,12 +84,18 @@ pub(crate) fn obstructed(way: Way, is_reply: bool) -> Verdict {
 
 /// The connection's hop; looked up again when it has gone, and once a second in case the route has changed.
 #[inline(always)]
-fn hop<A: Address, T: Tables<A>>(tables: &T, known: &Known<'_, A>) -> u32 {
+fn hop<A: Address, P: Packet, T: Tables<A>>(tables: &T, known: &Known<'_, A>) -> u32 {
     let usable = tables
         .hop(known.hop)
         .is_some_and(|hop| matches!(hop.kind.load(), HOP_FORWARD | HOP_LOCAL));
-    let fresh = known.conn.seen.load() != tables.now().0;
-    if usable && fresh {
+    let (now, seen) = (tables.now(), Tick(known.conn.seen.load()));
+    // Once a second the packet is recorded: it is yet to be, or has just been.
+    let due = if P::EARLY {
+        now.since(seen) >= Tick::SECOND as i32
+    } else {
+        now == seen
+    };
+    if usable && !due {
         return known.hop;
     }
     let hop = tables.route(target(tables, known));

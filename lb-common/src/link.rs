@@ -3,12 +3,20 @@
 use network_types::eth::EtherType;
 
 use crate::{
+    abi::Be16,
     packet::{ETHERNET, Packet},
     verdict::{Reason, Step, Verdict},
 };
 
 /// Offset of the ethertype.
 pub const ETHERTYPE: u32 = 12;
+
+/// The ethertype of IPv4.
+pub const IPV4: Be16 = Be16::from_raw(EtherType::Ipv4 as u16);
+/// The ethertype of ARP.
+pub const ARP: Be16 = Be16::from_raw(EtherType::Arp as u16);
+/// The ethertype of a VLAN's tag (IEEE 802.1Q).
+pub const VLAN: Be16 = Be16::from_raw(EtherType::Ieee8021q as u16);
 
 /// What follows the Ethernet header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,17 +40,16 @@ pub fn content<P: Packet>(packet: &P) -> Step<Content> {
     let Some(ethertype) = packet.u16(ETHERTYPE) else {
         return Err(Verdict::pass(Reason::Malformed));
     };
-    let raw = ethertype.raw();
-    if raw == EtherType::Ipv4 as u16 {
+    if ethertype == IPV4 {
         if arrival.to_host || arrival.egress {
             return Ok(Content::Ipv4);
         }
         return Err(Verdict::pass(Reason::NotToHost));
     }
-    if raw == EtherType::Arp as u16 {
+    if ethertype == ARP {
         return Ok(Content::Arp);
     }
-    if raw == EtherType::Ieee8021q as u16 || raw == EtherType::Ieee8021ad as u16 {
+    if ethertype == VLAN || ethertype.raw() == EtherType::Ieee8021ad as u16 {
         return Err(Verdict::pass(Reason::Tagged));
     }
     Err(Verdict::pass(Reason::NotIp))

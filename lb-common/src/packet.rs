@@ -1,7 +1,7 @@
 //! A packet, as words at offsets from the start of its Ethernet header.
 //!
-//! One implementation reads `__sk_buff`, one will read `xdp_md`, one a `Vec<u8>` in tests. An access outside of the
-//! packet gives `None`, never a panic.
+//! One implementation reads `__sk_buff`, one `xdp_md`, one a `Vec<u8>` in tests. An access outside of the packet gives
+//! `None`, never a panic.
 
 use crate::abi::{Address, Be16, Be32, ConnKey};
 
@@ -10,6 +10,10 @@ pub const ETHERNET: u32 = 14;
 
 /// Read and write access to one packet, and what its arrival says about it.
 pub trait Packet {
+    /// It runs before a layer that handles every packet by itself: XDP before TC. What it cannot finish it hands over to
+    /// that layer ([`Action::HandOver`](crate::verdict::Action::HandOver)): as it came, uncounted, and not followed.
+    const EARLY: bool = false;
+
     /// Reads a byte.
     fn u8(&self, at: u32) -> Option<u8>;
     /// Reads a word of 16 bits.
@@ -91,8 +95,10 @@ impl<A: Address> From<ConnKey<A>> for Ends {
 /// How a packet reached the program.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Arrival {
-    /// The interface on which the program runs.
+    /// The interface that it belongs to: on which the program runs, or the VLAN whose tag it came with.
     pub ifindex: u32,
+    /// The interface by which its frame came in; only looked at where it runs early.
+    pub wire: u32,
     /// It is being sent by this host, not received.
     pub egress: bool,
     /// The Ethernet destination is this host.

@@ -3,8 +3,8 @@
 use crate::{
     abi::{
         AVAILABLE, Address, AnswerKey, Be16, Be32, Conn, ConnKey, HOP_LOCAL, KIND_FWMARK,
-        NO_OUTPUT, PERSISTENT, REPLY, RESET, RealKey, SCOPE_ANSWERS, SCOPE_CACHE_BYPASS,
-        SCOPE_EXPIRE_REMOVED, SCOPE_HOLD_REMOVED, SCOPE_NO_REUSE, SCOPE_RESETS,
+        NO_OUTPUT, ONE_PACKET, PERSISTENT, REPLY, RESET, RealKey, SCOPE_ANSWERS,
+        SCOPE_CACHE_BYPASS, SCOPE_EXPIRE_REMOVED, SCOPE_HOLD_REMOVED, SCOPE_NO_REUSE, SCOPE_RESETS,
         SCOPE_REUSE_FIN_WAIT, SCOPE_SLOPPY_TCP, SCOPE_SOCKETS, SCOPE_TELLS_REALS, Tick, V4, Word,
     },
     arp, classify,
@@ -15,8 +15,9 @@ use crate::{
         state::{self, Event},
         track::{self, Tracked},
     },
+    emit::Way,
     family::{Family, Ipv4},
-    forward::{bytes, forward},
+    forward,
     icmp::error::Refusal,
     link::{self, Content, L3},
     packet::Packet,
@@ -49,12 +50,25 @@ pub fn handle<P: Packet, T: Tables<V4>, X: Parts>(
         Ok(Content::Arp) => Verdict::from_word(parts.arp()),
         Err(verdict) => verdict,
     };
+    end::<P, T>(tables, verdict, bytes)
+}
+
+/// Counts the packet, unless it is left to the next layer: which passes, tells senders of errors, and asks the kernel for
+/// neighbours.
+#[inline(always)]
+fn end<P: Packet, T: Tables<V4>>(tables: &T, verdict: Verdict, bytes: u32) -> Verdict {
+    if P::EARLY && !matches!(verdict.action, Action::Drop | Action::Transmit) {
+        return Verdict::hand_over();
+    }
     tables.count(verdict.reason, bytes);
     verdict
 }
 
 /// The parts of a packet's way, for one packet. Each gives a [`Verdict::word`] or one of the words below.
 pub trait Parts {
+    /// Whether it turns packets into ICMP errors and resets; where not, they are handed over.
+    const REFUSES: bool;
+
     /// [`follow`].
     fn follow(&mut self) -> u64;
     /// [`classify`].
@@ -112,7 +126,7 @@ pub fn network<X: Parts>(parts: &mut X) -> Verdict {
         return Verdict::drop(Reason::Busy);
     }
     let verdict = Verdict::from_word(word);
-    if verdict.action == Action::Refuse {
+    if verdict.action == Action::Refuse && X::REFUSES {
         Verdict::from_word(parts.refuse(word))
     } else {
         verdict
@@ -138,6 +152,8 @@ impl<'a, F: Family, P: Packet, T: Tables<F::Address>> Direct<'a, F, P, T> {
 }
 
 impl<F: Family, P: Packet, T: Tables<F::Address>> Parts for Direct<'_, F, P, T> {
+    const REFUSES: bool = !P::EARLY;
+
     fn follow(&mut self) -> u64 {
         follow::<F, P, T>(self.packet, self.tables)
     }
@@ -183,8 +199,7 @@ pub fn run<P: Packet, T: Tables<V4>>(packet: &mut P, tables: &T) -> Verdict {
         Ok(Content::Arp) => Verdict::from_word(arp::process(packet, tables)),
         Err(verdict) => verdict,
     };
-    tables.count(verdict.reason, bytes);
-    verdict
+    end::<P, T>(tables, verdict, bytes)
 }
 
 /// What [`follow`] gives for a packet of no known connection. Not a verdict's word, like the next ones.
@@ -227,6 +242,17 @@ pub fn follow<F: Family, P: Packet, T: Tables<F::Address>>(packet: &mut P, table
     let Some(conn) = found.conn else {
         return UNKNOWN;
     };
+    let mut way = Way::STAY;
+    if P::EARLY {
+        // Before the packet is recorded: the layer that it may be left to will record it.
+        let Some(known) = Known::copy(conn, found.word) else {
+            return Verdict::drop(Reason::Busy).word();
+        };
+        way = forward::way_out::<F, P, T>(packet, tables, &header, &segment.key, &known);
+        if !way.is_for::<P>() {
+            return Verdict::hand_over().word();
+        }
+    }
     match track::track(tables, &segment.key, conn, found.word, segment.event) {
         Tracked::Done => {}
         Tracked::Busy => return Verdict::drop(Reason::Busy).word(),
@@ -235,8 +261,11 @@ pub fn follow<F: Family, P: Packet, T: Tables<F::Address>>(packet: &mut P, table
     let Some(known) = Known::copy(conn, found.word) else {
         return Verdict::drop(Reason::Busy).word();
     };
+    if !P::EARLY {
+        way = forward::way_out::<F, P, T>(packet, tables, &header, &segment.key, &known);
+    }
     let (Ok(verdict) | Err(verdict)) =
-        forward::<F, P, T>(packet, tables, &header, &segment, &known);
+        forward::forward::<F, P, T>(packet, tables, &header, &segment, &known, way);
     verdict.word()
 }
 
@@ -376,11 +405,20 @@ fn service<F: Family, P: Packet, T: Tables<F::Address>>(packet: &P, tables: &T) 
         if segment.key.sport == FTP_DATA {
             return Err(Verdict::pass(Reason::NoConnection));
         }
+        // Its choice is made good before it is known where it leaves.
+        if P::EARLY && header.protocol == transport::UDP && is_one_packet(tables, service) {
+            return Err(Verdict::hand_over());
+        }
         let rate = scope.drop_rate;
         if rate != 0 && tables.draw() % rate == rate - 1 {
             return Err(Verdict::drop(Reason::DropDefence));
         }
-        let noted = create::note(tables, &segment.key, service, bytes(packet, &header));
+        let noted = create::note(
+            tables,
+            &segment.key,
+            service,
+            forward::bytes(packet, &header),
+        );
         return if noted {
             Ok(OPEN)
         } else {
@@ -397,6 +435,13 @@ fn service<F: Family, P: Packet, T: Tables<F::Address>>(packet: &P, tables: &T) 
     } else {
         Verdict::pass(Reason::NoService)
     })
+}
+
+#[inline(always)]
+fn is_one_packet<A: Address, T: Tables<A>>(tables: &T, service: u32) -> bool {
+    tables
+        .service(service)
+        .is_some_and(|service| service.flags.load() & ONE_PACKET != 0)
 }
 
 /// Chooses the real server for the connection that was noted. Gives [`CHOSEN`], [`AGAIN`] or a [`Verdict::word`].
@@ -452,8 +497,9 @@ pub fn once<F: Family, P: Packet, T: Tables<F::Address>>(packet: &mut P, tables:
     let Some(known) = Known::copy(&scratch.entry, word) else {
         return Verdict::drop(Reason::Busy).word();
     };
+    let way = forward::way_out::<F, P, T>(packet, tables, &header, &segment.key, &known);
     let (Ok(verdict) | Err(verdict)) =
-        forward::<F, P, T>(packet, tables, &header, &segment, &known);
+        forward::forward::<F, P, T>(packet, tables, &header, &segment, &known, way);
     verdict.word()
 }
 

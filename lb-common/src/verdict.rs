@@ -17,6 +17,8 @@ pub enum Action {
     Receive,
     /// An ICMP error about it is to go back to its sender: a step's wish, which the pipeline turns into one of the others.
     Refuse,
+    /// It is left to the layer that comes next, as it came and uncounted.
+    HandOver,
 }
 
 impl Action {
@@ -38,7 +40,9 @@ pub struct Verdict {
     pub action: Action,
     /// By which interface, where the action names one; else 0.
     pub ifindex: u32,
-    /// Why.
+    /// With the tag of which VLAN, where the interface itself does not set it: XDP sends by what carries the VLAN. Else 0.
+    pub vlan: u16,
+    /// Why. Of no meaning for a packet that is handed over.
     pub reason: Reason,
 }
 
@@ -49,8 +53,21 @@ impl Verdict {
         Self {
             action,
             ifindex,
+            vlan: 0,
             reason,
         }
+    }
+
+    /// The same, with the tag of this VLAN.
+    #[inline(always)]
+    pub const fn tagged(self, vlan: u16) -> Self {
+        Self { vlan, ..self }
+    }
+
+    /// Leave it to the next layer.
+    #[inline(always)]
+    pub const fn hand_over() -> Self {
+        Self::new(Action::HandOver, 0, Reason::NotIp)
     }
 
     /// Let it go on, untouched.
@@ -76,10 +93,13 @@ impl Verdict {
     }
 
     /// In one word: how a function with a stack frame of its own returns it. The reason is in the lowest byte, the action
-    /// in the next, the interface in the upper half.
+    /// in the next, then the VLAN, the interface in the upper half.
     #[inline(always)]
     pub const fn word(self) -> u64 {
-        self.reason as u64 | (self.action as u64) << 8 | (self.ifindex as u64) << 32
+        self.reason as u64
+            | (self.action as u64) << 8
+            | (self.vlan as u64) << 16
+            | (self.ifindex as u64) << 32
     }
 
     /// From [`Verdict::word`].
@@ -91,9 +111,11 @@ impl Verdict {
             2 => Action::Transmit,
             3 => Action::Resolve,
             4 => Action::Receive,
-            _ => Action::Refuse,
+            5 => Action::Refuse,
+            _ => Action::HandOver,
         };
         Self::new(action, (word >> 32) as u32, REASONS[(word & 0xff) as usize])
+            .tagged((word >> 16) as u16)
     }
 }
 

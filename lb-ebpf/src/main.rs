@@ -9,17 +9,19 @@
 )]
 
 mod maps;
+mod memory;
 mod parts;
 mod skb;
 mod socket;
 mod tables;
+mod xdp;
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::TC_ACT_SHOT,
+    bindings::{TC_ACT_SHOT, xdp_action},
     helpers::generated::{bpf_redirect, bpf_redirect_neigh, bpf_skb_vlan_pop},
-    macros::classifier,
-    programs::TcContext,
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
 };
 use aya_log_ebpf::debug;
 use lb_common::{
@@ -34,6 +36,7 @@ use crate::{
     maps::SWEEP,
     skb::Skb,
     tables::{MAPS, Maps},
+    xdp::Arrived,
 };
 
 /// Go on with whatever comes next on this hook: `TCX_NEXT`, and `TC_ACT_UNSPEC` for clsact.
@@ -76,7 +79,8 @@ fn run(context: &TcContext, egress: bool) -> i32 {
     // SAFETY: helpers that take plain numbers, or no parameters at all.
     let code = unsafe {
         match verdict.action {
-            Action::Pass => i64::from(NEXT),
+            // Handed over is only what comes before this program.
+            Action::Pass | Action::HandOver => i64::from(NEXT),
             Action::Drop | Action::Refuse => i64::from(TC_ACT_SHOT),
             Action::Transmit => bpf_redirect(verdict.ifindex, 0),
             Action::Resolve => bpf_redirect_neigh(verdict.ifindex, core::ptr::null_mut(), 0, 0),
@@ -86,12 +90,34 @@ fn run(context: &TcContext, egress: bool) -> i32 {
     code as i32
 }
 
+/// What arrives on an interface, before the kernel has made a socket buffer of it. What it cannot finish goes on as it came,
+/// and is `tc_ingress`'s.
+#[xdp]
+pub fn xdp_ingress(context: XdpContext) -> u32 {
+    let Some(arrived) = Arrived::take(&context) else {
+        return xdp_action::XDP_PASS;
+    };
+    let ifindex = arrived.frame.arrival().ifindex;
+    let mut parts = parts::Early::new(context.ctx, ifindex);
+    let verdict = pipeline::handle(&arrived.frame, &MAPS, &mut parts);
+    if verdict.action == Action::HandOver {
+        return arrived.pass();
+    }
+    if verdict.reason.ends() {
+        tell(&context, ifindex, verdict.reason);
+    }
+    if verdict.action == Action::Drop {
+        return xdp_action::XDP_DROP;
+    }
+    arrived.send(verdict.ifindex, verdict.vlan)
+}
+
 /// Writes into the log why a packet ends. The level is a constant: where it is off the verifier takes this out.
 ///
 /// By itself, for what it needs of the stack would be added to that of the pipeline's deepest chain of calls: kernels
 /// before 6.7 count 32 bytes at a time, and find more than the 512 that there are.
 #[inline(never)]
-fn tell(context: &TcContext, ifindex: u32, reason: Reason) {
+fn tell<C: EbpfContext>(context: &C, ifindex: u32, reason: Reason) {
     debug!(
         context,
         "scope {}, interface {}: a packet ends: {}",

@@ -3,10 +3,13 @@
 
 use core::arch::asm;
 
-use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
-use lb_common::{arp, family::Ipv4, icmp, pipeline};
+use aya_ebpf::{
+    bindings::{__sk_buff, xdp_md},
+    programs::TcContext,
+};
+use lb_common::{arp, family::Ipv4, icmp, pipeline, verdict::Verdict};
 
-use crate::{skb::Skb, tables::MAPS};
+use crate::{skb::Skb, tables::MAPS, xdp::Frame};
 
 /// Calls the functions below for one packet.
 pub struct Functions {
@@ -26,6 +29,8 @@ impl Functions {
 }
 
 impl pipeline::Parts for Functions {
+    const REFUSES: bool = true;
+
     #[inline(always)]
     fn follow(&mut self) -> u64 {
         bpvs_follow(self.context, self.egress)
@@ -72,15 +77,20 @@ impl pipeline::Parts for Functions {
     }
 }
 
-/// The packet of a part. The number counts as used even where the part does not look at it: a caller would otherwise pass
+/// A number that a part is given. It counts as used even where the part does not look at it: a caller would otherwise pass
 /// whatever is in the register, which the verifier refuses.
 #[inline(always)]
-fn packet(context: *mut __sk_buff, egress: u32) -> TcContext {
-    let _copy: u64;
+fn used(number: u32) -> u32 {
+    let copy: u64;
     // SAFETY: a move between registers.
-    unsafe {
-        asm!("{0} = {1}", out(reg) _copy, in(reg) u64::from(egress), options(nomem, nostack))
-    };
+    unsafe { asm!("{0} = {1}", out(reg) copy, in(reg) u64::from(number), options(nomem, nostack)) };
+    copy as u32
+}
+
+/// The packet of a part.
+#[inline(always)]
+fn packet(context: *mut __sk_buff, egress: u32) -> TcContext {
+    used(egress);
     TcContext::new(context)
 }
 
@@ -142,4 +152,93 @@ extern "C" fn bpvs_refuse(context: *mut __sk_buff, egress: u32, why: u64) -> u64
 extern "C" fn bpvs_arp(context: *mut __sk_buff, egress: u32) -> u64 {
     let context = packet(context, egress);
     arp::process(&mut Skb::new(&context, egress != 0), &MAPS)
+}
+
+/// Calls the functions below, and those above that need no packet, for one frame in XDP.
+pub struct Early {
+    context: *mut xdp_md,
+    ifindex: u32,
+}
+
+impl Early {
+    /// For the frame of this context, which belongs to this interface.
+    #[inline(always)]
+    pub fn new(context: *mut xdp_md, ifindex: u32) -> Self {
+        Self { context, ifindex }
+    }
+}
+
+impl pipeline::Parts for Early {
+    const REFUSES: bool = false;
+
+    #[inline(always)]
+    fn follow(&mut self) -> u64 {
+        bpvs_xdp_follow(self.context, self.ifindex)
+    }
+
+    #[inline(always)]
+    fn classify(&mut self) -> u64 {
+        bpvs_xdp_classify(self.context, self.ifindex)
+    }
+
+    #[inline(always)]
+    fn schedule(&mut self) -> u64 {
+        bpvs_schedule()
+    }
+
+    #[inline(always)]
+    fn persist(&mut self) -> u64 {
+        bpvs_persist()
+    }
+
+    #[inline(always)]
+    fn create(&mut self) -> u64 {
+        bpvs_create()
+    }
+
+    /// Such packets have been handed over.
+    #[inline(always)]
+    fn once(&mut self) -> u64 {
+        Verdict::hand_over().word()
+    }
+
+    #[inline(always)]
+    fn control(&mut self) -> u64 {
+        bpvs_xdp_control(self.context, self.ifindex)
+    }
+
+    /// [`pipeline::Parts::REFUSES`] says no.
+    #[inline(always)]
+    fn refuse(&mut self, _why: u64) -> u64 {
+        Verdict::hand_over().word()
+    }
+
+    #[inline(always)]
+    fn arp(&mut self) -> u64 {
+        bpvs_xdp_arp(self.context, self.ifindex)
+    }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn bpvs_xdp_follow(context: *mut xdp_md, ifindex: u32) -> u64 {
+    pipeline::follow::<Ipv4, _, _>(&mut Frame::new(context, used(ifindex)), &MAPS)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn bpvs_xdp_classify(context: *mut xdp_md, ifindex: u32) -> u64 {
+    pipeline::classify::<Ipv4, _, _>(&mut Frame::new(context, used(ifindex)), &MAPS)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn bpvs_xdp_control(context: *mut xdp_md, ifindex: u32) -> u64 {
+    icmp::control(&mut Frame::new(context, used(ifindex)), &MAPS)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn bpvs_xdp_arp(context: *mut xdp_md, ifindex: u32) -> u64 {
+    arp::process(&mut Frame::new(context, used(ifindex)), &MAPS)
 }

@@ -1,9 +1,6 @@
-//! `Packet` over a socket buffer. All packet memory access of the TC programs is here.
-//!
-//! Each access reads the packet's bounds afresh through inline assembly: the compiler would otherwise prove one access
-//! by an earlier one's check, which the verifier does not follow across variable offsets.
+//! `Packet` over a socket buffer: in the TC programs.
 
-use core::{arch::asm, mem::MaybeUninit};
+use core::mem::MaybeUninit;
 
 use aya_ebpf::{
     EbpfContext,
@@ -23,8 +20,8 @@ use lb_common::{
     transport::TCP,
 };
 
-/// The furthest offset that is ever looked at: the verifier needs a bound.
-const REACH: u32 = 1023;
+use crate::memory::{self, Bounds};
+
 /// `BPF_ADJ_ROOM_MAC`.
 const AFTER_ETHERNET: i32 = 1;
 /// `PACKET_HOST`: the Ethernet destination is the receiving interface's.
@@ -52,22 +49,6 @@ const FORGETFUL: u32 = ETHERNET + FORGOTTEN_BYTES + 20;
 pub struct Skb<'c> {
     context: &'c TcContext,
     egress: bool,
-}
-
-macro_rules! load {
-    ($size:literal, $pointer:expr) => {{
-        let value: u64;
-        // SAFETY: the pointer was checked against the packet's end just before.
-        unsafe { asm!(concat!("{0} = *(", $size, " *)({1} + 0)"), out(reg) value, in(reg) $pointer, options(nostack, readonly)) };
-        value
-    }};
-}
-
-macro_rules! store {
-    ($size:literal, $pointer:expr, $value:expr) => {
-        // SAFETY: the pointer was checked against the packet's end just before.
-        unsafe { asm!(concat!("*(", $size, " *)({0} + 0) = {1}"), in(reg) $pointer, in(reg) u64::from($value), options(nostack)) }
-    };
 }
 
 impl<'c> Skb<'c> {
@@ -108,70 +89,44 @@ impl<'c> Skb<'c> {
     fn has_long_headers(&self) -> bool {
         self.u8(14) != Some(0x45) || self.u8(23) == Some(lb_common::transport::ICMP)
     }
+}
 
+impl Bounds for Skb<'_> {
     #[inline(always)]
     fn bounds(&self) -> (u64, u64) {
-        let (data, end): (u64, u64);
-        let context = self.context.as_ptr();
-        // SAFETY: `data` and `data_end` lie at these offsets of `__sk_buff`.
-        unsafe {
-            asm!("{0} = *(u32 *)({1} + 76)", out(reg) data, in(reg) context, options(nostack));
-            asm!("{0} = *(u32 *)({1} + 80)", out(reg) end, in(reg) context, options(nostack));
-        }
-        (data, end)
-    }
-
-    /// A pointer to `size` bytes at `at`, if the packet has them.
-    #[inline(always)]
-    fn pointer(&self, at: u32, size: u64) -> Option<u64> {
-        if at > REACH {
-            return None;
-        }
-        let (data, end) = self.bounds();
-        let pointer = data + u64::from(at);
-        if pointer + size > end {
-            None
-        } else {
-            Some(pointer)
-        }
+        memory::bounds!(self.context.as_ptr(), 76, 80)
     }
 }
 
 impl Packet for Skb<'_> {
     #[inline(always)]
     fn u8(&self, at: u32) -> Option<u8> {
-        self.pointer(at, 1)
-            .map(|pointer| load!("u8", pointer) as u8)
+        memory::u8(self, at)
     }
 
     #[inline(always)]
     fn u16(&self, at: u32) -> Option<Be16> {
-        self.pointer(at, 2)
-            .map(|pointer| Be16::from_raw(load!("u16", pointer) as u16))
+        memory::u16(self, at)
     }
 
     #[inline(always)]
     fn u32(&self, at: u32) -> Option<Be32> {
-        self.pointer(at, 4)
-            .map(|pointer| Be32::from_raw(load!("u32", pointer) as u32))
+        memory::u32(self, at)
     }
 
     #[inline(always)]
     fn set_u8(&mut self, at: u32, value: u8) -> Option<()> {
-        self.pointer(at, 1)
-            .map(|pointer| store!("u8", pointer, value))
+        memory::set_u8(self, at, value)
     }
 
     #[inline(always)]
     fn set_u16(&mut self, at: u32, value: Be16) -> Option<()> {
-        self.pointer(at, 2)
-            .map(|pointer| store!("u16", pointer, value.raw()))
+        memory::set_u16(self, at, value)
     }
 
     #[inline(always)]
     fn set_u32(&mut self, at: u32, value: Be32) -> Option<()> {
-        self.pointer(at, 4)
-            .map(|pointer| store!("u32", pointer, value.raw()))
+        memory::set_u32(self, at, value)
     }
 
     #[inline(always)]
@@ -304,6 +259,7 @@ impl Packet for Skb<'_> {
         let skb = unsafe { &*self.context.skb.skb };
         Arrival {
             ifindex: skb.ifindex,
+            wire: skb.ifindex,
             egress: self.egress,
             to_host: skb.pkt_type == PACKET_HOST,
             // Received with a tag for VLAN 0, which is a priority and no VLAN (IEEE 802.1Q), it is the interface's own.

@@ -17,6 +17,11 @@ const TX_CHECKSUMS: u32 = 0x17;
 const TCP_SEGMENTS: u32 = 0x1f;
 const SEGMENTS: u32 = 0x24;
 const MERGING: u32 = 0x2c;
+/// Settings that are bits of one word, to read and to write; and which of them: tags of VLANs taken off what arrives, and
+/// put on what leaves.
+const READ_FLAGS: u32 = 0x25;
+const WRITE_FLAGS: u32 = 0x26;
+const TAGS: u32 = 1 << 8 | 1 << 7;
 
 /// What leaves by this interface is cut into segments, and its checksums are finished, before it does.
 ///
@@ -37,27 +42,55 @@ pub fn check_received(host: &Host, interface: &str) -> Result<()> {
     switch_off(host, interface, &[RX_CHECKSUMS, MERGING])
 }
 
+/// What leaves by this interface is as on a wire: a packet is a frame, its checksum is finished, and the tag of its VLAN is
+/// among its bytes. And what is sent to it by XDP is taken, for which it has to poll.
+///
+/// # Errors
+/// When the kernel refuses it.
+pub fn like_a_wire(host: &Host, interface: &str) -> Result<()> {
+    finish_sent(host, interface)?;
+    merges(host, interface, true)?;
+    host.run(|| {
+        let flags = ethtool(interface, READ_FLAGS, 0)?;
+        ethtool(interface, WRITE_FLAGS, flags & !TAGS)
+    })?
+    .with_context(|| {
+        format!(
+            "{}: cannot leave tags on frames of {interface}",
+            host.name()
+        )
+    })
+    .map(drop)
+}
+
+/// Whether packets that arrive on this interface are put together to larger ones.
+///
+/// # Errors
+/// When the kernel refuses it.
+pub fn merges(host: &Host, interface: &str, whether: bool) -> Result<()> {
+    host.run(|| ethtool(interface, MERGING, whether.into()))?
+        .with_context(|| format!("{}: cannot set the merging of {interface}", host.name()))
+        .map(drop)
+}
+
 fn switch_off(host: &Host, interface: &str, settings: &[u32]) -> Result<()> {
     host.run(|| {
         settings
             .iter()
-            .try_for_each(|setting| switch_off_here(interface, *setting))
+            .try_for_each(|setting| ethtool(interface, *setting, 0).map(drop))
     })?
     .with_context(|| format!("{}: cannot switch off offloads of {interface}", host.name()))
 }
 
-/// As `ethtool --offload`, in the calling thread's namespace.
-fn switch_off_here(interface: &str, setting: u32) -> io::Result<()> {
+/// As `ethtool`, in the calling thread's namespace. Gives the value that there then is.
+fn ethtool(interface: &str, command: u32, data: u32) -> io::Result<u32> {
     /// `struct ethtool_value`.
     #[repr(C)]
     struct Value {
         command: u32,
         data: u32,
     }
-    let mut value = Value {
-        command: setting,
-        data: 0,
-    };
+    let mut value = Value { command, data };
     // SAFETY: all zero is a value of this plain C struct.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     let room = request.ifr_name.len() - 1;
@@ -82,6 +115,6 @@ fn switch_off_here(interface: &str, setting: u32) -> io::Result<()> {
     if done < 0 {
         Err(io::Error::last_os_error())
     } else {
-        Ok(())
+        Ok(value.data)
     }
 }

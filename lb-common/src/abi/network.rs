@@ -52,6 +52,8 @@ pub const HOP_BLACKHOLE: u32 = 3;
 pub const HOP_RESOLVED: u32 = 1;
 /// Hop flag: the destination itself is the neighbour; there is no gateway.
 pub const HOP_ON_LINK: u32 = 2;
+/// Hop flag: [`Hop::wire`] takes frames that XDP redirects from other interfaces.
+pub const HOP_REDIRECT: u32 = 4;
 
 /// A next hop. One cache line; index 0 is never used.
 ///
@@ -78,8 +80,40 @@ pub struct Hop {
     pub source: [Shared<u16>; 3],
     /// Address of this host to use as source on this hop.
     pub address: Shared<[Be32; 4]>,
+    /// The interface by which XDP sends there: [`Hop::oif`], or what carries that VLAN. 0: XDP cannot.
+    pub wire: Shared<u32>,
+    /// The VLAN whose tag is then to be set; 0 for none.
+    pub vlan: Shared<u32>,
     /// Zero.
-    pub pad: [u32; 3],
+    pub pad: u32,
+}
+
+/// Finds what XDP handles: frames that come in by an interface with the tag of a VLAN, or with none.
+#[repr(C)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Debug)]
+pub struct WireKey {
+    /// Scope id.
+    pub scope: u32,
+    /// Index of the interface.
+    pub ifindex: u32,
+    /// The VLAN; 0 for none.
+    pub vlan: u32,
+}
+
+/// Wire flag: what goes back by the same interface is redirected there, as to any other. A veth lets what is sent back by
+/// `XDP_TX` lie until something else comes.
+pub const WIRE_REDIRECT: u16 = 1;
+
+/// Whose such frames are.
+#[repr(C)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Debug)]
+pub struct Wire {
+    /// The interface on which the host's stack has them: the same, or the VLAN's.
+    pub ifindex: u32,
+    /// Its Ethernet address.
+    pub mac: Mac,
+    /// [`WIRE_REDIRECT`].
+    pub flags: u16,
 }
 
 /// Finds an interface.

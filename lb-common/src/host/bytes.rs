@@ -31,6 +31,7 @@ impl Bytes {
     pub fn received(data: Vec<u8>, ifindex: u32) -> Self {
         let arrival = Arrival {
             ifindex,
+            wire: ifindex,
             to_host: true,
             ..Arrival::default()
         };

@@ -6,6 +6,7 @@
 
 mod audit;
 mod bytes;
+mod early;
 mod entries;
 mod marks;
 mod memory;
@@ -15,6 +16,7 @@ mod sockets;
 
 pub use audit::Fault;
 pub use bytes::Bytes;
+pub use early::Early;
 pub use entries::Entries;
 pub use marks::MarkRule;
 pub use memory::{Capacity, Memory};

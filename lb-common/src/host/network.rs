@@ -2,8 +2,8 @@
 
 use super::Memory;
 use crate::abi::{
-    Address, AnswerKey, Be32, HOP_BLACKHOLE, HOP_FORWARD, HOP_LOCAL, HOP_ON_LINK, HOP_RESOLVED,
-    Hop, Interface, Mac, SCOPE_ANSWERS, Shared, Tick,
+    Address, AnswerKey, Be32, HOP_BLACKHOLE, HOP_FORWARD, HOP_LOCAL, HOP_ON_LINK, HOP_REDIRECT,
+    HOP_RESOLVED, Hop, Interface, Mac, SCOPE_ANSWERS, Shared, Tick,
 };
 use crate::tables::Tables;
 
@@ -14,6 +14,10 @@ pub struct HopSpec {
     pub kind: u32,
     /// Output interface index.
     pub oif: u32,
+    /// The VLAN of which the output interface is, and what carries it; XDP sends by that.
+    pub vlan: Option<(u16, u32)>,
+    /// Other interfaces' frames cannot be sent there by XDP.
+    pub closed: bool,
     /// Ethernet destination and source; `None`: the kernel resolves the neighbour.
     pub macs: Option<([u8; 6], [u8; 6])>,
     /// The destination itself is the neighbour.
@@ -34,6 +38,8 @@ impl HopSpec {
         Self {
             kind: HOP_FORWARD,
             oif,
+            vlan: None,
+            closed: false,
             macs: Some((destination, source)),
             on_link: true,
             mtu: 1500,
@@ -72,7 +78,9 @@ pub(super) fn no_hop() -> Hop {
         destination: [const { Shared::new(0) }; 3],
         source: [const { Shared::new(0) }; 3],
         address: Shared::new([Be32::ZERO; 4]),
-        pad: [0; 3],
+        wire: Shared::new(0),
+        vlan: Shared::new(0),
+        pad: 0,
     }
 }
 
@@ -90,7 +98,11 @@ impl<A: Address> Memory<A> {
         hop.lease.store(lease);
         let resolved = if spec.macs.is_some() { HOP_RESOLVED } else { 0 };
         let on_link = if spec.on_link { HOP_ON_LINK } else { 0 };
-        hop.flags.store(resolved | on_link);
+        let redirect = if spec.closed { 0 } else { HOP_REDIRECT };
+        hop.flags.store(resolved | on_link | redirect);
+        let (vlan, wire) = spec.vlan.unwrap_or((0, spec.oif));
+        hop.vlan.store(vlan.into());
+        hop.wire.store(wire);
         let (destination, source) = spec.macs.unwrap_or_default();
         for (field, word) in hop.destination.iter().zip(Mac::new(destination).0) {
             field.store(word);

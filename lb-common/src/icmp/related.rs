@@ -68,6 +68,9 @@ pub(super) fn follow<P: Packet, T: Tables<V4>>(
         return if opens { Ok(OPEN) } else { Err(unrelated) };
     };
     let way = forward::way_out::<Ipv4, P, T>(packet, tables, header, &key, &known);
+    if !way.is_for::<P>() {
+        return Err(Verdict::hand_over());
+    }
     if way.is_obstacle() {
         return Err(forward::obstructed(way, known.is_reply()));
     }

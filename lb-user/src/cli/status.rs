@@ -45,7 +45,13 @@ pub(super) fn rendered(status: &wire::Status) -> String {
         if scope.interfaces.is_empty() {
             text.push_str("; not attached\n");
         } else {
-            text.push_str(&format!("; attached to {}\n", scope.interfaces.join(", ")));
+            text.push_str(&format!("; attached to {}\n", attached(scope)));
+        }
+        for path in &scope.paths {
+            if let Some(note) = &path.note {
+                let kind = if path.path == "xdp" { "XDP" } else { "no XDP" };
+                text.push_str(&format!("  {}: {kind}: {note}\n", path.interface));
+            }
         }
         for problem in &scope.problems {
             text.push_str(&format!("  does not work: {problem}\n"));
@@ -81,4 +87,20 @@ pub(super) fn rendered(status: &wire::Status) -> String {
     }
     text.push('\n');
     text
+}
+
+/// The interfaces, and which of them have XDP.
+fn attached(scope: &wire::ScopeStatus) -> String {
+    let by_xdp = |name: &String| {
+        scope
+            .paths
+            .iter()
+            .any(|path| path.interface == *name && path.path == "xdp")
+    };
+    let all: Vec<String> = scope
+        .interfaces
+        .iter()
+        .map(|name| format!("{name}{}", if by_xdp(name) { " (XDP)" } else { "" }))
+        .collect();
+    all.join(", ")
 }

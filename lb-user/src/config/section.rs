@@ -205,6 +205,35 @@ impl<'t> Section<'t> {
             .map_err(|error| Problem::model(value.span(), &error))
     }
 
+    /// A string, or several in an array.
+    pub(super) fn words<T>(
+        &self,
+        key: &str,
+        example: &str,
+        read: impl FnOnce(Words) -> Result<T, ModelError>,
+    ) -> Result<Option<T>, Problem> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        let example = format!("{key} = {example}");
+        let words = match value.get_ref() {
+            DeValue::String(text) => Words::One(text.to_string()),
+            DeValue::Array(array) => Words::Several(
+                array
+                    .iter()
+                    .map(|item| match item.get_ref() {
+                        DeValue::String(text) => Ok(text.to_string()),
+                        _ => Err(self.wrong_type(key, item, &example)),
+                    })
+                    .collect::<Result<_, _>>()?,
+            ),
+            _ => return Err(self.wrong_type(key, value, &example)),
+        };
+        read(words)
+            .map(Some)
+            .map_err(|error| Problem::model(value.span(), &error))
+    }
+
     /// A table inside this one, as `timeouts = { … }`.
     pub(super) fn table(
         &self,
@@ -254,6 +283,14 @@ impl<'t> Section<'t> {
             })
             .collect()
     }
+}
+
+/// What [`Section::words`] found.
+pub(super) enum Words {
+    /// A string.
+    One(String),
+    /// An array of strings.
+    Several(Vec<String>),
 }
 
 /// The value of a key that takes two types.

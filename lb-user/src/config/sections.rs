@@ -7,13 +7,13 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 use super::problem::place;
-use super::section::{FlagOrText, Section, server_without_service};
+use super::section::{FlagOrText, Section, Words, server_without_service};
 use super::{Config, Problem, ScopeConfig};
 use crate::control::{Declared, support};
 use crate::model::{
     DEFAULT_PERSISTENCE, Fixed, MAX_MARK_SHAPES, MAX_THRESHOLD, MAX_WEIGHT, MarkRule, MarkShape,
     MarkValue, ModelError, Netmask, Persistence, Server, Service, ServiceKey, Setting, Settings,
-    SettingsEdit, SourceNat, TableError, check_timeout, parse_duration, parse_prefix,
+    SettingsEdit, SourceNat, TableError, Xdp, check_timeout, parse_duration, parse_prefix,
 };
 use crate::provider::swarm;
 
@@ -368,7 +368,8 @@ fn persistence(section: &Section<'_>, key: &ServiceKey) -> Result<Option<Persist
 fn settings_keys() -> Vec<&'static str> {
     let settings = Setting::ALL.into_iter().map(Setting::name);
     let fixed = Fixed::ALL.iter().map(|fixed| fixed.name);
-    std::iter::once("timeouts")
+    ["timeouts", Xdp::NAME]
+        .into_iter()
         .chain(settings)
         .chain(fixed)
         .collect()
@@ -388,7 +389,13 @@ fn settings(section: &Section<'_>) -> Result<Settings, Problem> {
         timeouts.udp = timeout(&given, "udp")?.unwrap_or(timeouts.udp);
     }
     let mut edit = SettingsEdit::default();
-    for name in settings_keys().into_iter().skip(1) {
+    if let Some(xdp) = section.words(Xdp::NAME, "[\"eth0\"]", |words| match words {
+        Words::One(text) => text.parse(),
+        Words::Several(names) => Xdp::named(names),
+    })? {
+        settings.xdp = xdp;
+    }
+    for name in settings_keys().into_iter().skip(2) {
         section.word(name, "1", |text| edit.assign(name, text))?;
     }
     Ok(edit.edited(&settings))

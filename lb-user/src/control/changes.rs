@@ -48,6 +48,7 @@ fn settings_changes(old: &Settings, new: &Settings, lines: &mut Vec<String>) {
     for (name, (before, after)) in Timeouts::NAMES.into_iter().zip(timeouts) {
         line(name, format_duration(before), format_duration(after));
     }
+    line("xdp", old.xdp.to_string(), new.xdp.to_string());
     for setting in Setting::ALL {
         let (before, after) = (old.get(setting), new.get(setting));
         line(setting.name(), before.to_string(), after.to_string());
@@ -260,7 +261,7 @@ mod tests {
         new.add_service(service).unwrap();
         let mut settings = Settings::default();
         settings.set(Setting::DropPacket, 3).unwrap();
-        new.set_settings(settings).unwrap();
+        new.set_settings(settings.clone()).unwrap();
         assert_eq!(
             changes(&old, &new),
             [

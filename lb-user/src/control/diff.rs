@@ -26,7 +26,7 @@ pub fn diff(old: &Table, new: &Table) -> Vec<Op> {
     let mut last = Vec::new();
 
     if old.settings() != new.settings() {
-        first.push(Op::SetSettings(*new.settings()));
+        first.push(Op::SetSettings(new.settings().clone()));
     }
     for service in new.services() {
         match old.service(&service.key) {

@@ -57,7 +57,7 @@ impl Op {
                 table.remove_server(service, *address).map(drop)
             }
             Self::SetMarkRules(rules) => table.set_marks(rules.clone()),
-            Self::SetSettings(settings) => table.set_settings(*settings),
+            Self::SetSettings(settings) => table.set_settings(settings.clone()),
         }
     }
 }

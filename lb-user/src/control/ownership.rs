@@ -110,9 +110,9 @@ impl Claims {
             wanted.table.marks(),
         ))?;
         table.set_settings(match (wanted.has_settings, claimed.has_settings) {
-            (true, _) => *wanted.table.settings(),
+            (true, _) => wanted.table.settings().clone(),
             (false, true) => Settings::default(),
-            (false, false) => *current.settings(),
+            (false, false) => current.settings().clone(),
         })?;
 
         let mut claims = self.clone();

@@ -36,7 +36,9 @@ impl Patch {
                     continue;
                 }
                 Op::SetSettings(_) => {
-                    patch.settings.get_or_insert(*table.settings());
+                    patch
+                        .settings
+                        .get_or_insert_with(|| table.settings().clone());
                     continue;
                 }
             };
@@ -78,8 +80,8 @@ impl Patch {
         if let Some(marks) = &self.marks {
             table.set_marks(marks.clone())?;
         }
-        if let Some(settings) = self.settings {
-            table.set_settings(settings)?;
+        if let Some(settings) = &self.settings {
+            table.set_settings(settings.clone())?;
         }
         Ok(table)
     }

@@ -91,7 +91,10 @@ impl Engine {
             let before = own.clone();
             own.claims = change.claims.unwrap_or_else(|| before.claims.clone());
             own.marks = change.after.marks.unwrap_or_else(|| before.marks.clone());
-            own.settings = change.after.settings.unwrap_or(before.settings);
+            own.settings = change
+                .after
+                .settings
+                .unwrap_or_else(|| before.settings.clone());
             if !made {
                 *own = before;
             } else if *own != before
@@ -151,8 +154,8 @@ impl Engine {
         // After a restart the datapath cannot tell which rules and settings it has, for it was told those from before the
         // change: they are set even if none seem to differ.
         let sets_settings = ops.iter().any(|op| matches!(op, Op::SetSettings(_)));
-        if let (Some(settings), false) = (patch.settings, sets_settings) {
-            ops.insert(0, Op::SetSettings(settings));
+        if let (Some(settings), false) = (&patch.settings, sets_settings) {
+            ops.insert(0, Op::SetSettings(settings.clone()));
         }
         let sets_marks = ops.iter().any(|op| matches!(op, Op::SetMarkRules(_)));
         if let (Some(marks), false) = (&patch.marks, sets_marks) {

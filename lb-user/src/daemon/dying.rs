@@ -96,6 +96,17 @@ impl Datapath for Dying {
     ) -> Result<(), DatapathError> {
         self.inner.detach(scope, netns, ifindex)
     }
+    fn attach_xdp(
+        &mut self,
+        scope: ScopeId,
+        netns: BorrowedFd<'_>,
+        interface: &Interface,
+    ) -> Result<Option<&'static str>, DatapathError> {
+        self.inner.attach_xdp(scope, netns, interface)
+    }
+    fn detach_xdp(&mut self, scope: ScopeId, ifindex: u32) -> Result<(), DatapathError> {
+        self.inner.detach_xdp(scope, ifindex)
+    }
     fn set_network(&mut self, scope: ScopeId, network: &Network) -> Result<(), DatapathError> {
         self.inner.set_network(scope, network)
     }
@@ -104,6 +115,9 @@ impl Datapath for Dying {
     }
     fn attached(&self, scope: ScopeId) -> Result<Vec<u32>, DatapathError> {
         self.inner.attached(scope)
+    }
+    fn attached_xdp(&self, scope: ScopeId) -> Result<Vec<u32>, DatapathError> {
+        self.inner.attached_xdp(scope)
     }
     fn socket_hook_problem(&self) -> Option<&str> {
         self.inner.socket_hook_problem()

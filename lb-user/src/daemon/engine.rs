@@ -7,6 +7,7 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
+use super::early::Early;
 use super::journal::{Journal, JournalError, KnownNetNs, KnownScope, Own, Store};
 use super::networks::Networks;
 use super::{Failure, FailureKind, Reply, Request, fault};
@@ -67,6 +68,8 @@ pub(super) struct Scope {
     pub(super) attached: BTreeMap<u32, String>,
     /// Interfaces that an earlier daemon attached to: those that are not wanted are yet to be detached.
     pub(super) inherited: Vec<u32>,
+    /// Which of them XDP is on, or why it is not where it was to be.
+    pub(super) early: BTreeMap<u32, Early>,
     /// What the namespace is like; none while nothing is served.
     pub(super) network: Option<Arc<Network>>,
     /// Since when there is nothing in it.
@@ -309,6 +312,7 @@ impl Engine {
             .open_scope(id, netns.as_fd(), &own.marks, &own.settings)?;
         let table = self.datapath.table(id)?;
         let inherited = self.datapath.attached(id)?;
+        let early = self.datapath.attached_xdp(id)?;
         let keys = table.services().map(|service| service.key);
         let births = keys.zip(self.born + 1..).collect();
         self.born += table.services().len() as u64;
@@ -318,6 +322,10 @@ impl Engine {
             table,
             attached: BTreeMap::new(),
             inherited,
+            early: early
+                .into_iter()
+                .map(|ifindex| (ifindex, Early::default()))
+                .collect(),
             network: None,
             empty_since: None,
             abandoned: false,

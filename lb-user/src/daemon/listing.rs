@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::Failure;
 use super::engine::Engine;
+use super::{Failure, early};
 use crate::api::wire;
 use crate::datapath::ScopeCounters;
 use crate::model::{ScopeId, ServiceKey, Settings, TableError};
@@ -29,8 +29,9 @@ impl Engine {
 
     pub(super) fn settings(&self, netns: &NetNs) -> Vec<wire::Setting> {
         let there = self.find(netns);
-        let settings =
-            there.map_or_else(Settings::default, |id| *self.scopes[&id].table.settings());
+        let settings = there.map_or_else(Settings::default, |id| {
+            self.scopes[&id].table.settings().clone()
+        });
         wire::all_settings(&settings)
     }
 
@@ -108,6 +109,7 @@ impl Engine {
                 .sum(),
             marks: scope.table.marks().len(),
             interfaces: scope.attached.values().cloned().collect(),
+            paths: early::paths(&scope.attached, &scope.early),
             taken_from_file: self.claims(*id).taken(&scope.table),
             problems: scope.problems.clone(),
         };

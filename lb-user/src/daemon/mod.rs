@@ -9,6 +9,7 @@
 
 mod apply;
 mod change;
+mod early;
 pub mod engine;
 mod fault;
 mod find;
@@ -28,6 +29,8 @@ pub use run::{Options, RunDir, RunError, SOCKET, down_without_daemon, run};
 
 #[cfg(test)]
 mod dying;
+#[cfg(test)]
+mod early_tests;
 #[cfg(test)]
 mod settings_tests;
 #[cfg(test)]

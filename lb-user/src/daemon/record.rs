@@ -226,7 +226,7 @@ mod tests {
             let ops: Vec<Op> = diff(&old, &new);
             let netns = KnownNetNs { cookie: Some(7), device: 4, inode: 9, label: "lb".into() };
             let mut journal = Journal { next_scope: 2, ..Journal::default() };
-            let own = Own { marks: old.marks().to_vec(), settings: *old.settings(), claims: claims.clone() };
+            let own = Own { marks: old.marks().to_vec(), settings: old.settings().clone(), claims: claims.clone() };
             let hops = vec![("forward dev 3 via 10.0.0.1".parse().unwrap(), HopId(5))];
             journal.scopes.insert(scope, KnownScope { netns, own: own.clone(), hops });
             journal.change.push(ScopeChange {

@@ -105,6 +105,7 @@ impl Engine {
                 .retain(|problem| !problem.starts_with("watch:"));
         }
         self.attach(id);
+        self.attach_early(id);
         if let Some(scope) = self.scopes.get(&id) {
             let servers: BTreeSet<_> = scope
                 .table
@@ -149,12 +150,19 @@ impl Engine {
         let there = scope.attached.keys().copied().chain(inherited);
         let gone: BTreeSet<u32> = there.filter(|ifindex| !kept.contains(ifindex)).collect();
         for ifindex in gone {
+            self.detach_early(id, Some(ifindex));
+            let Some(scope) = self.scopes.get_mut(&id) else {
+                return;
+            };
             let name = scope.attached.remove(&ifindex).unwrap_or_default();
             match self.datapath.detach(id, scope.netns.as_fd(), ifindex) {
                 Ok(()) => info!(scope = %id, interface = %name, "detached"),
                 Err(error) => warn!(scope = %id, interface = %name, "cannot detach: {error}"),
             }
         }
+        let Some(scope) = self.scopes.get_mut(&id) else {
+            return;
+        };
         for interface in wanted() {
             // An interface can be renamed.
             if let Some(name) = scope.attached.get_mut(&interface.ifindex) {
@@ -174,6 +182,7 @@ impl Engine {
 
     /// Nothing is served: nothing is attached, nothing watched.
     fn rest(&mut self, id: ScopeId) {
+        self.detach_early(id, None);
         let Some(scope) = self.scopes.get_mut(&id) else {
             return;
         };

@@ -37,7 +37,10 @@ fn read(engine: &mut Engine, name: &str) -> String {
 
 /// What the datapath was last told.
 fn told(datapath: &FakeDatapath) -> Settings {
-    *datapath.state().scopes[&ScopeId::MIN].table.settings()
+    datapath.state().scopes[&ScopeId::MIN]
+        .table
+        .settings()
+        .clone()
 }
 
 #[test]

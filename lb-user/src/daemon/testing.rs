@@ -15,7 +15,7 @@ use super::request::Handle;
 use crate::datapath::Datapath;
 use crate::datapath::fake::FakeDatapath;
 use crate::model::ScopeId;
-use crate::net::{HopId, HopKey, Interface, NetError, NetNs, Network};
+use crate::net::{HopId, HopKey, Interface, Medium, NetError, NetNs, Network};
 
 /// Namespaces in which nothing ever changes: one interface to attach to, and one not to.
 pub(crate) struct Still;
@@ -49,6 +49,8 @@ pub(crate) fn network(interfaces: &[(u32, &str, bool)]) -> Arc<Network> {
         up: true,
         mtu: 1500,
         primary: None,
+        vlan: None,
+        medium: Medium::Wire,
     };
     Arc::new(Network {
         interfaces: interfaces.iter().map(interface).collect(),

@@ -20,6 +20,7 @@ use super::pins::{self, Direction, Pins};
 use super::programs::{self, Programs};
 use super::services::Services;
 use super::statistics::Statistics;
+use super::xdp::Early;
 use super::{
     Connection, Datapath, DatapathError, Options, ScopeCounters, SweepReport, counters, defence,
     system, words,
@@ -47,6 +48,7 @@ pub(super) struct Bpf {
 struct Open {
     netns: OwnedFd,
     programs: Programs,
+    early: Early,
     rules: Rules,
     network: Option<Network>,
     /// The keys by which services are reached at the loopback addresses.
@@ -162,6 +164,41 @@ impl Bpf {
             .write(&mut self.maps, scope, open.network.as_ref(), has)
     }
 
+    /// Writes routes, hops and interfaces, and what XDP may do with them.
+    fn write_network(&mut self, scope: ScopeId) -> Result<(), DatapathError> {
+        let Some(open) = self.scopes.get_mut(&scope) else {
+            return Err(DatapathError::NoSuchScope(scope));
+        };
+        let Some(network) = &open.network else {
+            return Ok(());
+        };
+        open.early.look(open.netns.as_fd(), &network.interfaces)?;
+        let (attached, targets) = (open.early.attached(), open.early.targets());
+        self.networks
+            .set(&mut self.maps, scope, network, attached, targets)
+    }
+
+    /// Looks whether other interfaces take redirected frames now: nobody announces that. What cannot be asked stays.
+    fn look_at_targets(&mut self) {
+        let mut changed = Vec::new();
+        for (scope, open) in &mut self.scopes {
+            let interfaces = open.network.as_ref().map(|network| &*network.interfaces);
+            let looked = open
+                .early
+                .look(open.netns.as_fd(), interfaces.unwrap_or_default());
+            match looked {
+                Ok(true) => changed.push(*scope),
+                Ok(false) => {}
+                Err(error) => tracing::debug!(%scope, "{error}"),
+            }
+        }
+        for scope in changed {
+            if let Err(error) = self.write_network(scope) {
+                tracing::debug!(%scope, "{error}");
+            }
+        }
+    }
+
     /// Connections of servers that were removed go too, where the scope says so.
     fn servers_removed(&mut self, scope: ScopeId) {
         let open = self.scopes.get(&scope);
@@ -234,7 +271,7 @@ impl Datapath for Bpf {
                     .scopes
                     .get_mut(&scope)
                     .ok_or(DatapathError::NoSuchScope(scope))?;
-                open.rules.settings = *settings;
+                open.rules.settings = settings.clone();
                 let tells = settings.is_on(Setting::NatIcmpSend);
                 self.services.tell_reals(&mut self.maps, scope, tells)?;
                 self.write_scope(scope)?;
@@ -252,7 +289,7 @@ impl Datapath for Bpf {
             table.add_service(service)?;
         }
         table.set_marks(open.rules.rules.clone())?;
-        table.set_settings(open.rules.settings)?;
+        table.set_settings(open.rules.settings.clone())?;
         Ok(table)
     }
 
@@ -333,9 +370,11 @@ impl Datapath for Bpf {
         let mut rules = Rules::open(&self.maps, scope)?;
         let adopted = rules.is_written() && self.pins.scope(scope).exists();
         rules.rules = marks.to_vec();
-        rules.settings = *settings;
+        rules.settings = settings.clone();
         self.networks.open(&self.maps, scope)?;
         hook::admit(&mut self.maps, scope, netns)?;
+        // Before the others: what a build before this one pinned goes once they are open.
+        let early = Early::open(&self.pins, &self.options, scope, netns, self.maps.rings)?;
         let programs = Programs::open(&self.pins, &self.options, scope, netns, self.maps.rings)?;
         let netns = netns
             .try_clone_to_owned()
@@ -345,6 +384,7 @@ impl Datapath for Bpf {
             Open {
                 netns,
                 programs,
+                early,
                 rules,
                 network: None,
                 loopbacks: loopback::read(&self.maps, scope)?,
@@ -408,17 +448,50 @@ impl Datapath for Bpf {
         Programs::detach(&self.pins, scope, netns, ifindex)
     }
 
+    fn attach_xdp(
+        &mut self,
+        scope: ScopeId,
+        netns: BorrowedFd<'_>,
+        interface: &Interface,
+    ) -> Result<Option<&'static str>, DatapathError> {
+        let open = self
+            .scopes
+            .get_mut(&scope)
+            .ok_or(DatapathError::NoSuchScope(scope))?;
+        let note = open.early.attach(
+            &self.pins,
+            &self.options,
+            scope,
+            netns,
+            self.maps.rings,
+            interface,
+        )?;
+        self.write_network(scope)?;
+        Ok(note)
+    }
+
+    fn detach_xdp(&mut self, scope: ScopeId, ifindex: u32) -> Result<(), DatapathError> {
+        let open = self
+            .scopes
+            .get_mut(&scope)
+            .ok_or(DatapathError::NoSuchScope(scope))?;
+        open.early.detach(&self.pins, scope, ifindex)?;
+        self.write_network(scope)
+    }
+
     fn set_network(&mut self, scope: ScopeId, network: &Network) -> Result<(), DatapathError> {
-        self.check(scope)?;
-        self.networks.set(&mut self.maps, scope, network)?;
-        if let Some(open) = self.scopes.get_mut(&scope) {
-            open.network = Some(network.clone());
-        }
+        let open = self
+            .scopes
+            .get_mut(&scope)
+            .ok_or(DatapathError::NoSuchScope(scope))?;
+        open.network = Some(network.clone());
+        self.write_network(scope)?;
         // Who owns an address, and which index an interface has, may be different now.
         self.write_scope(scope)
     }
 
     fn sweep(&mut self, budget: u64) -> Result<SweepReport, DatapathError> {
+        self.look_at_targets();
         self.networks.tick(&self.maps);
         let early = self.defend()?;
         let report = self.sweeper.sweep(&mut self.maps, budget, early)?;
@@ -446,6 +519,11 @@ impl Datapath for Bpf {
         attached.sort_unstable();
         attached.dedup();
         Ok(attached)
+    }
+
+    fn attached_xdp(&self, scope: ScopeId) -> Result<Vec<u32>, DatapathError> {
+        let open = self.check(scope)?;
+        Ok(open.early.attached().iter().copied().collect())
     }
 
     fn socket_hook_problem(&self) -> Option<&str> {

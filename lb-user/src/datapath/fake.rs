@@ -22,6 +22,10 @@ pub struct FakeScope {
     pub table: Table,
     /// The indices of the interfaces that it is attached to.
     pub attached: BTreeSet<u32>,
+    /// Those of them that XDP is on.
+    pub attached_xdp: BTreeSet<u32>,
+    /// Those whose driver has no XDP.
+    pub without_xdp: BTreeSet<u32>,
     /// The last network that it was told of.
     pub network: Option<Network>,
     /// The connections that it says it has.
@@ -194,7 +198,7 @@ impl Datapath for FakeDatapath {
         }
         there.open = true;
         there.table.set_marks(marks.to_vec())?;
-        Ok(there.table.set_settings(*settings)?)
+        Ok(there.table.set_settings(settings.clone())?)
     }
 
     fn close_scope(&mut self, scope: ScopeId) -> Result<(), DatapathError> {
@@ -239,6 +243,34 @@ impl Datapath for FakeDatapath {
 
     fn attached(&self, scope: ScopeId) -> Result<Vec<u32>, DatapathError> {
         self.with(scope, |there| Ok(there.attached.iter().copied().collect()))
+    }
+
+    fn attach_xdp(
+        &mut self,
+        scope: ScopeId,
+        _netns: BorrowedFd<'_>,
+        interface: &Interface,
+    ) -> Result<Option<&'static str>, DatapathError> {
+        self.with(scope, |there| {
+            if there.without_xdp.contains(&interface.ifindex) {
+                return Err(DatapathError::Xdp("its driver has no XDP".into()));
+            }
+            there.attached_xdp.insert(interface.ifindex);
+            Ok(None)
+        })
+    }
+
+    fn detach_xdp(&mut self, scope: ScopeId, ifindex: u32) -> Result<(), DatapathError> {
+        self.with(scope, |there| {
+            there.attached_xdp.remove(&ifindex);
+            Ok(())
+        })
+    }
+
+    fn attached_xdp(&self, scope: ScopeId) -> Result<Vec<u32>, DatapathError> {
+        self.with(scope, |there| {
+            Ok(there.attached_xdp.iter().copied().collect())
+        })
     }
 
     fn socket_hook_problem(&self) -> Option<&str> {

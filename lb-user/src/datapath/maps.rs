@@ -8,7 +8,8 @@ use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use aya::{EbpfLoader, Pod};
 use lb_common::abi::{
     AnswerKey, Conn, ConnKey, Hop, Interface, InterfaceKey, MarkKey, MarkValue, RealKey, RouteKey,
-    Scope, Server, ServerStats, Service, ServiceKey, Shared, SweepItem, Template, V4,
+    Scope, Server, ServerStats, Service, ServiceKey, Shared, SweepItem, Template, V4, Wire,
+    WireKey,
 };
 use lb_common::verdict::Reason;
 
@@ -103,6 +104,7 @@ pub(super) fn sizes(options: &Options) -> BTreeMap<&'static str, u32> {
         ("ROUTES", ROUTES),
         ("HOPS", HOPS),
         ("INTERFACES", 8192),
+        ("WIRES", 8192),
         ("CONNS", rings.entries()),
         ("RING", rings.slots()),
         ("TICKETS", 3),
@@ -162,6 +164,7 @@ pub(super) struct Maps {
     pub(super) buckets: Mapped<Shared<u64>>,
     pub(super) templates: Mapped<Template<V4>>,
     pub(super) interfaces: Hash<InterfaceKey, Interface>,
+    pub(super) wires: Hash<WireKey, Wire>,
     pub(super) conns: MapData,
     pub(super) reasons: PerCpuArray<MapData, Plain<[u64; 2]>>,
     pub(super) sweep: Array<MapData, Plain<SweepItem<V4>>>,
@@ -231,6 +234,7 @@ impl Maps {
             buckets,
             templates,
             interfaces: typed!(HashMap, "INTERFACES", InterfaceKey, Interface),
+            wires: typed!(HashMap, "WIRES", WireKey, Wire),
             conns: open("CONNS", size_of::<ConnKey<V4>>(), size_of::<Conn<V4>>())?,
             reasons: typed!(PerCpuArray, "REASONS", u32, [u64; 2]),
             sockets: typed!(HashMap, "SOCKETS", u64, ConnKey<V4>),

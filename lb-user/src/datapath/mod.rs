@@ -14,6 +14,7 @@ mod clsact;
 mod connections;
 mod counters;
 mod defence;
+mod devices;
 mod drop_log;
 mod hook;
 mod leaving;
@@ -32,6 +33,7 @@ mod statistics;
 mod sys;
 mod templates;
 mod words;
+mod xdp;
 
 use std::io;
 use std::net::SocketAddr;
@@ -137,6 +139,9 @@ pub enum DatapathError {
     /// aya failed while doing `what`.
     #[error("cannot {what}: {reason}")]
     Ebpf { what: String, reason: String },
+    /// XDP on an interface, and why not.
+    #[error("{0}")]
+    Xdp(String),
     #[error("{what} is not there yet")]
     Unsupported { what: String },
     #[error("{} is no BPF file system", .path.display())]
@@ -185,6 +190,7 @@ impl DatapathError {
             | Self::ScopeExists(_)
             | Self::System { .. }
             | Self::Ebpf { .. }
+            | Self::Xdp(_)
             | Self::Unsupported { .. } => None,
         }
     }
@@ -376,6 +382,24 @@ pub trait Datapath: Send {
         ifindex: u32,
     ) -> Result<(), DatapathError>;
 
+    /// Has XDP handle what an interface receives, before the programs of [`Datapath::attach`], which must be there; nothing
+    /// happens if it does already. Gives what is to be known about it, if there is anything.
+    ///
+    /// # Errors
+    /// As [`Datapath::attach`]; [`DatapathError::Xdp`] says why XDP would not work there, or would be wrong.
+    fn attach_xdp(
+        &mut self,
+        scope: ScopeId,
+        netns: BorrowedFd<'_>,
+        interface: &Interface,
+    ) -> Result<Option<&'static str>, DatapathError>;
+
+    /// Takes XDP from the interface with this index; nothing happens if it is not there.
+    ///
+    /// # Errors
+    /// As [`Datapath::attach`].
+    fn detach_xdp(&mut self, scope: ScopeId, ifindex: u32) -> Result<(), DatapathError>;
+
     /// Puts routes, hops and interfaces in place of those that were there.
     ///
     /// # Errors
@@ -403,6 +427,12 @@ pub trait Datapath: Send {
     /// # Errors
     /// As [`Datapath::table`].
     fn attached(&self, scope: ScopeId) -> Result<Vec<u32>, DatapathError>;
+
+    /// The same of XDP.
+    ///
+    /// # Errors
+    /// As [`Datapath::table`].
+    fn attached_xdp(&self, scope: ScopeId) -> Result<Vec<u32>, DatapathError>;
 
     /// Why local sockets are not led to servers, if they cannot be.
     fn socket_hook_problem(&self) -> Option<&str>;

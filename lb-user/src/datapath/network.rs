@@ -1,6 +1,6 @@
 //! Routes, hops, interfaces and answered addresses in the maps.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use aya::maps::lpm_trie::Key;
 use ipnet::IpNet;
 use lb_common::abi::{
-    AnswerKey, Be32, HOP_BLACKHOLE, HOP_FORWARD, HOP_LOCAL, HOP_NONE, HOP_ON_LINK, HOP_RESOLVED,
-    Interface, InterfaceKey, Mac, RouteKey, Tick, V4,
+    AnswerKey, Be32, HOP_BLACKHOLE, HOP_FORWARD, HOP_LOCAL, HOP_NONE, HOP_ON_LINK, HOP_REDIRECT,
+    HOP_RESOLVED, Interface, InterfaceKey, Mac, RouteKey, Tick, V4, WIRE_REDIRECT, Wire, WireKey,
 };
 
 use super::maps::{Maps, Plain};
@@ -17,7 +17,7 @@ use super::services::ignore_missing;
 use super::slots::Slots;
 use super::{DatapathError, ebpf_map, sys, words};
 use crate::model::ScopeId;
-use crate::net::{self, HopId, HopKind, Network};
+use crate::net::{self, HopId, HopKind, Medium, Network};
 
 /// How long the Ethernet addresses of a hop may be trusted without the daemon.
 const LEASE: u32 = Tick::from_secs(4).0;
@@ -36,9 +36,11 @@ pub(super) struct Networks {
 /// What one scope has in the maps.
 #[derive(Default)]
 struct Known {
-    hops: HashMap<HopId, (u32, net::Hop)>,
+    /// Index, content, and whether XDP may send there from other interfaces.
+    hops: HashMap<HopId, (u32, net::Hop, bool)>,
     routes: HashMap<IpNet, u32>,
     interfaces: HashSet<u32>,
+    wires: HashMap<WireKey, Wire>,
     answers: HashSet<V4>,
 }
 
@@ -78,6 +80,12 @@ impl Networks {
                 known.interfaces.insert(key.ifindex);
             }
         }
+        for entry in maps.wires.iter() {
+            let (Plain(key), Plain(wire)) = entry.map_err(ebpf_map("read what XDP handles"))?;
+            if key.scope == scope.get() {
+                known.wires.insert(key, wire);
+            }
+        }
         for key in maps.answers.keys() {
             let Plain(key) = key.map_err(ebpf_map("read the answered addresses"))?;
             if key.scope == scope.get() {
@@ -88,15 +96,20 @@ impl Networks {
         Ok(())
     }
 
-    /// Puts a scope's network in place of the one before. What is new comes before what goes.
+    /// Puts a scope's network in place of the one before. What is new comes before what goes. XDP is on the interfaces
+    /// `early`, and can send frames of others to `targets`.
     pub(super) fn set(
         &mut self,
         maps: &mut Maps,
         scope: ScopeId,
         network: &Network,
+        early: &BTreeSet<u32>,
+        targets: &BTreeSet<u32>,
     ) -> Result<(), DatapathError> {
         let mut known = self.scopes.remove(&scope).unwrap_or_default();
-        let result = self.replace(maps, scope, network, &mut known);
+        let result = self
+            .replace(maps, scope, network, targets, &mut known)
+            .and_then(|()| replace_wires(maps, scope, network, early, targets, &mut known));
         self.scopes.insert(scope, known);
         result
     }
@@ -106,6 +119,7 @@ impl Networks {
         maps: &mut Maps,
         scope: ScopeId,
         network: &Network,
+        targets: &BTreeSet<u32>,
         known: &mut Known,
     ) -> Result<(), DatapathError> {
         for interface in &network.interfaces {
@@ -126,27 +140,26 @@ impl Networks {
             known.interfaces.insert(interface.ifindex);
         }
         for hop in &network.hops {
+            let wire = hop.vlan.map_or(hop.oif, |(parent, _)| parent);
+            let redirect = targets.contains(&wire);
             let index = match known.hops.get(&hop.id) {
-                Some((index, there)) if there == hop => {
-                    let _ = index;
-                    continue;
-                }
-                Some((index, _)) => *index,
+                Some((_, there, redirects)) if there == hop && *redirects == redirect => continue,
+                Some((index, ..)) => *index,
                 None => self.slots.take().ok_or(DatapathError::Full {
                     what: "next hops",
                     limit: u64::from(maps.hops.len()),
                     hint: "fewer neighbours or routes in the namespaces that bpvs serves",
                 })?,
             };
-            write_hop(maps, index, hop)?;
-            known.hops.insert(hop.id, (index, *hop));
+            write_hop(maps, index, hop, redirect)?;
+            known.hops.insert(hop.id, (index, *hop, redirect));
         }
         let mut routes = HashMap::with_capacity(network.routes.len());
         for route in &network.routes {
             let IpNet::V4(net) = route.destination else {
                 continue;
             };
-            let Some((index, _)) = known.hops.get(&route.hop) else {
+            let Some((index, ..)) = known.hops.get(&route.hop) else {
                 continue;
             };
             routes.insert(IpNet::V4(net.trunc()), *index);
@@ -165,7 +178,7 @@ impl Networks {
         }
         known.routes = routes;
         let now = Instant::now();
-        known.hops.retain(|id, (index, _)| {
+        known.hops.retain(|id, (index, ..)| {
             let stays = network.hop(*id).is_some();
             if !stays {
                 // Connections look their route up again.
@@ -194,7 +207,7 @@ impl Networks {
     /// Renews the leases, and frees hops that have been gone for long enough. Called every second.
     pub(super) fn tick(&mut self, maps: &Maps) {
         let lease = sys::now().plus(LEASE).0;
-        for (index, _) in self.scopes.values().flat_map(|known| known.hops.values()) {
+        for (index, ..) in self.scopes.values().flat_map(|known| known.hops.values()) {
             maps.hops.at(*index).lease.store(lease);
         }
         self.retired.retain(|(since, index)| {
@@ -251,7 +264,8 @@ impl Networks {
     /// Removes all that a scope has.
     pub(super) fn close(&mut self, maps: &mut Maps, scope: ScopeId) -> Result<(), DatapathError> {
         self.open_if_new(maps, scope)?;
-        self.set(maps, scope, &Network::default())?;
+        let none = BTreeSet::new();
+        self.set(maps, scope, &Network::default(), &none, &none)?;
         self.answer(maps, scope, &HashSet::new(), None)?;
         self.scopes.remove(&scope);
         Ok(())
@@ -275,8 +289,58 @@ fn route_key(scope: ScopeId, net: &IpNet) -> Result<Key<Plain<RouteKey<V4>>>, Da
     Ok(Key::new(32 + u32::from(net.prefix_len()), Plain(key)))
 }
 
+/// Puts what XDP handles in place of what it did: frames of the interfaces that it is on, and of their VLANs. What goes
+/// comes before what is new: what is not there is TC's.
+fn replace_wires(
+    maps: &mut Maps,
+    scope: ScopeId,
+    network: &Network,
+    early: &BTreeSet<u32>,
+    targets: &BTreeSet<u32>,
+    known: &mut Known,
+) -> Result<(), DatapathError> {
+    let served = network
+        .interfaces
+        .iter()
+        .filter(|interface| interface.attach && interface.up);
+    let wires: HashMap<WireKey, Wire> = served
+        .filter_map(|interface| {
+            let (ifindex, vlan) = interface.vlan.unwrap_or((interface.ifindex, 0));
+            let redirects = network.interface(ifindex)?.medium == Medium::Veth;
+            // Nothing can be sent back there: all is TC's.
+            if redirects && !targets.contains(&ifindex) {
+                return None;
+            }
+            let key = WireKey {
+                scope: scope.get(),
+                ifindex,
+                vlan: vlan.into(),
+            };
+            let wire = Wire {
+                ifindex: interface.ifindex,
+                mac: Mac::new(interface.mac),
+                flags: if redirects { WIRE_REDIRECT } else { 0 },
+            };
+            early.contains(&ifindex).then_some((key, wire))
+        })
+        .collect();
+    for key in known.wires.keys().filter(|key| !wires.contains_key(key)) {
+        ignore_missing(maps.wires.remove(&Plain(*key)))
+            .map_err(ebpf_map("take frames from XDP"))?;
+    }
+    for (key, wire) in &wires {
+        if known.wires.get(key) != Some(wire) {
+            maps.wires
+                .insert(Plain(*key), Plain(*wire), 0)
+                .map_err(ebpf_map("give frames to XDP"))?;
+        }
+    }
+    known.wires = wires;
+    Ok(())
+}
+
 /// Writes a hop so that no reader takes half of it for whole.
-fn write_hop(maps: &Maps, index: u32, hop: &net::Hop) -> Result<(), DatapathError> {
+fn write_hop(maps: &Maps, index: u32, hop: &net::Hop, redirect: bool) -> Result<(), DatapathError> {
     let place = maps.hops.at(index);
     let sequence = place.sequence.load() | 1;
     place.sequence.store(sequence);
@@ -293,10 +357,13 @@ fn write_hop(maps: &Maps, index: u32, hop: &net::Hop) -> Result<(), DatapathErro
         }
     }
     let resolved = if hop.macs.is_some() { HOP_RESOLVED } else { 0 };
-    place
-        .flags
-        .store(resolved | if hop.on_link { HOP_ON_LINK } else { 0 });
+    let on_link = if hop.on_link { HOP_ON_LINK } else { 0 };
+    let redirect = if redirect { HOP_REDIRECT } else { 0 };
+    place.flags.store(resolved | on_link | redirect);
     place.oif.store(hop.oif);
+    let (wire, vlan) = hop.vlan.unwrap_or((hop.oif, 0));
+    place.wire.store(wire);
+    place.vlan.store(vlan.into());
     place.mtu.store(hop.mtu);
     place.lease.store(sys::now().plus(LEASE).0);
     place.address.store(

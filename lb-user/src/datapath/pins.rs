@@ -10,6 +10,9 @@ use nix::mount::{MsFlags, mount};
 use super::{DatapathError, sys, system};
 use crate::model::ScopeId;
 
+/// How the pins of links to XDP begin.
+const XDP_LINK: &str = "xdp-";
+
 /// The folder of this version's pins.
 #[derive(Debug, Clone)]
 pub(super) struct Pins {
@@ -120,6 +123,16 @@ impl Pins {
             .join(format!("{}-{ifindex}", direction.name()))
     }
 
+    /// The link of a scope's XDP program to an interface.
+    pub(super) fn xdp_link(&self, scope: ScopeId, ifindex: u32) -> PathBuf {
+        self.scope(scope).join(format!("{XDP_LINK}{ifindex}"))
+    }
+
+    /// The interfaces that a scope's XDP program has links to.
+    pub(super) fn xdp_links(&self, scope: ScopeId) -> io::Result<Vec<u32>> {
+        self.numbered(scope, XDP_LINK)
+    }
+
     /// Says that the clsact qdisc of an interface is ours, where there is no TCX.
     pub(super) fn qdisc(&self, scope: ScopeId, ifindex: u32) -> PathBuf {
         self.scope(scope).join(format!("qdisc-{ifindex}"))
@@ -127,10 +140,13 @@ impl Pins {
 
     /// The interfaces that a scope's program has links to.
     pub(super) fn links(&self, scope: ScopeId, direction: Direction) -> io::Result<Vec<u32>> {
-        let prefix = format!("{}-", direction.name());
+        self.numbered(scope, &format!("{}-", direction.name()))
+    }
+
+    fn numbered(&self, scope: ScopeId, prefix: &str) -> io::Result<Vec<u32>> {
         Ok(names(&self.scope(scope))?
             .iter()
-            .filter_map(|name| name.strip_prefix(&prefix)?.parse().ok())
+            .filter_map(|name| name.strip_prefix(prefix)?.parse().ok())
             .collect())
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
-use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
+use aya::programs::{LinkOrder, Program, SchedClassifier, TcAttachType, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use nix::sched::{CloneFlags, setns};
 
@@ -71,11 +71,7 @@ pub(super) fn fingerprint() -> u64 {
 
 /// Loads a program into the kernel and pins it.
 fn pin(object: &mut Ebpf, name: &str, path: &Path) -> Result<(), DatapathError> {
-    let missing =
-        || system(format!("find the program {name}"))(std::io::ErrorKind::NotFound.into());
-    let program: &mut SchedClassifier = object
-        .program_mut(name)
-        .ok_or_else(missing)?
+    let program: &mut SchedClassifier = named(object, name)?
         .try_into()
         .map_err(ebpf(format!("use the program {name}")))?;
     program
@@ -86,9 +82,42 @@ fn pin(object: &mut Ebpf, name: &str, path: &Path) -> Result<(), DatapathError> 
         .map_err(ebpf(format!("pin the program {name}")))
 }
 
+fn named<'o>(object: &'o mut Ebpf, name: &str) -> Result<&'o mut Program, DatapathError> {
+    let missing =
+        || system(format!("find the program {name}"))(std::io::ErrorKind::NotFound.into());
+    object.program_mut(name).ok_or_else(missing)
+}
+
 /// The name under which a program of this build is pinned.
 fn program_name(direction: Direction, options: &Options) -> String {
-    format!("{}_prog_{:016x}", direction.name(), variant(options))
+    pinned_name(direction.name(), options)
+}
+
+/// The same for the program that has this name in paths.
+pub(super) fn pinned_name(name: &str, options: &Options) -> String {
+    format!("{name}_prog_{:016x}", variant(options))
+}
+
+/// Loads the XDP program of a scope and pins it.
+pub(super) fn load_xdp(
+    pins: &Pins,
+    options: &Options,
+    scope: ScopeId,
+    rings: Rings,
+    name: &str,
+    path: &Path,
+) -> Result<(), DatapathError> {
+    let sizes = maps::sizes(options);
+    let mut object = load(pins, &sizes, scope.get(), rings, options.log_drops)?;
+    let program: &mut Xdp = named(&mut object, name)?
+        .try_into()
+        .map_err(ebpf(format!("use the program {name}")))?;
+    program
+        .load()
+        .map_err(ebpf(format!("load the program {name}")))?;
+    program
+        .pin(path)
+        .map_err(ebpf(format!("pin the program {name}")))
 }
 
 /// Which build of a scope's programs it is, and which of its two variants.
@@ -363,7 +392,7 @@ fn remove_marker(path: &Path) -> Result<(), DatapathError> {
 }
 
 /// Runs a closure in a network namespace, on a thread of its own.
-fn inside<T: Send>(
+pub(super) fn inside<T: Send>(
     netns: BorrowedFd<'_>,
     act: impl FnOnce() -> T + Send,
 ) -> Result<T, DatapathError> {

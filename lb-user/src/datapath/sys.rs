@@ -51,7 +51,7 @@ struct LinkInfo {
     attach_type: u32,
 }
 
-/// The interface of a pinned TCX link; `None` if it has gone.
+/// The interface of a pinned TCX or XDP link; `None` if it has gone.
 pub(super) fn link_interface(pin: &Path) -> Option<u32> {
     let link = open_pin(pin).ok()?;
     let mut info = LinkInfo::default();
@@ -70,6 +70,53 @@ pub(super) fn link_interface(pin: &Path) -> Option<u32> {
         )
     };
     (result == 0 && info.ifindex != 0).then_some(info.ifindex)
+}
+
+/// `ETHTOOL_GDRVINFO`.
+const DRIVER: u32 = 0x3;
+/// `ETHTOOL_GFLAGS`.
+const FLAGS: u32 = 0x25;
+/// `ETH_FLAG_RXVLAN`.
+const TAKES_TAGS_OFF: u32 = 1 << 8;
+
+/// The driver of an interface, of the socket's namespace.
+pub(super) fn driver(socket: BorrowedFd<'_>, interface: &str) -> io::Result<String> {
+    // `struct ethtool_drvinfo`: the command, the driver's name in 32 bytes, and what is not asked for.
+    let mut info = [0_u32; 49];
+    info[0] = DRIVER;
+    ethtool(socket, interface, &mut info)?;
+    let name: Vec<u8> = info[1..9]
+        .iter()
+        .flat_map(|word| word.to_ne_bytes())
+        .take_while(|byte| *byte != 0)
+        .collect();
+    Ok(String::from_utf8_lossy(&name).into_owned())
+}
+
+/// Whether an interface takes the tags of VLANs off what it receives.
+pub(super) fn takes_tags_off(socket: BorrowedFd<'_>, interface: &str) -> io::Result<bool> {
+    let mut value = [FLAGS, 0];
+    ethtool(socket, interface, &mut value)?;
+    Ok(value[1] & TAKES_TAGS_OFF != 0)
+}
+
+/// Asks an interface; the first word is the command, which says how many there are.
+fn ethtool(socket: BorrowedFd<'_>, interface: &str, words: &mut [u32]) -> io::Result<()> {
+    // SAFETY: all zero is a value of this plain C struct.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    if interface.len() >= request.ifr_name.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
+        *to = from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_data = words.as_mut_ptr().cast();
+    // SAFETY: the request and the words that it points to live as long as the call, and are as many as the command says.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// `BPF_LINK_UPDATE`.

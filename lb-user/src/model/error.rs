@@ -96,6 +96,8 @@ pub enum ModelError {
     PortsWithoutProtocol,
     #[error("`{0}` is not an interface name")]
     InterfaceName(String),
+    #[error("xdp cannot be `{0}`")]
+    Xdp(String),
     #[error(
         "the source {source_prefix} and the destination {destination} are of different address families"
     )]
@@ -169,6 +171,7 @@ impl ModelError {
             Self::InterfaceName(_) => {
                 "an interface name has 1 to 15 characters and neither a space nor a slash".into()
             }
+            Self::Xdp(_) => "xdp is off, auto, or the names of interfaces, as in eth0 or eth0,eth1".into(),
             Self::MarkFamily { .. } => "make two rules, one for each family".into(),
             Self::AnswerWithoutAddress(_) => "leave `answer` out; only a service with an address can have it".into(),
             Self::LoopbackWithoutPort(_) => "leave `loopback` out; only a service with an address and a port can have it".into(),

@@ -18,6 +18,7 @@ mod server;
 mod service;
 mod settings;
 mod table;
+mod xdp;
 
 pub use address::{AddressFamily, parse_prefix, unicast};
 pub use duration::{format_duration, parse_duration};
@@ -34,3 +35,4 @@ pub use server::{MAX_THRESHOLD, MAX_WEIGHT, Server};
 pub use service::{Service, ServiceKey, ServiceTimeouts, SourceNat};
 pub use settings::{Fixed, MAX_TIMEOUT, Setting, Settings, SettingsEdit, Timeouts, check_timeout};
 pub use table::{Table, TableError};
+pub use xdp::Xdp;

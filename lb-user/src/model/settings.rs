@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{ModelError, format_duration, nearest, parse_duration};
+use super::{ModelError, Xdp, format_duration, nearest, parse_duration};
 
 /// The longest timeout: 31 days, as with ipvsadm.
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(31 * 86_400);
@@ -271,16 +271,22 @@ impl Setting {
     pub fn nearest(name: &str) -> Option<&'static str> {
         let settings = Self::ALL.into_iter().map(Self::name);
         let fixed = Fixed::ALL.into_iter().map(|fixed| fixed.name);
-        let all: Vec<_> = settings.chain(fixed).chain(Timeouts::NAMES).collect();
+        let all: Vec<_> = settings
+            .chain(fixed)
+            .chain(Timeouts::NAMES)
+            .chain([Xdp::NAME])
+            .collect();
         nearest(name, &all)
     }
 }
 
 /// What is set for a whole scope.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// When idle connections are forgotten.
     pub timeouts: Timeouts,
+    /// On which interfaces packets are handled in XDP already.
+    pub xdp: Xdp,
     /// The sysctls, in the order of [`Setting::ALL`].
     values: [u32; Setting::ALL.len()],
 }
@@ -289,6 +295,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             timeouts: Timeouts::default(),
+            xdp: Xdp::default(),
             values: Setting::ALL.map(Setting::default_value),
         }
     }
@@ -342,6 +349,9 @@ impl Settings {
         if let Some(timeout) = timeouts.of_name(name) {
             return Ok(format_duration(*timeout));
         }
+        if name == Xdp::NAME {
+            return Ok(self.xdp.to_string());
+        }
         if let Some(setting) = Setting::of_name(name) {
             return Ok(self.get(setting).to_string());
         }
@@ -358,6 +368,7 @@ impl Settings {
 pub struct SettingsEdit {
     timeouts: Vec<(usize, Duration)>,
     values: Vec<(Setting, u32)>,
+    xdp: Option<Xdp>,
 }
 
 impl SettingsEdit {
@@ -369,6 +380,10 @@ impl SettingsEdit {
         if let Some(place) = Timeouts::NAMES.iter().position(|known| *known == name) {
             let timeout = parse_duration(value).and_then(check_timeout)?;
             self.timeouts.push((place, timeout));
+            return Ok(());
+        }
+        if name == Xdp::NAME {
+            self.xdp = Some(value.parse()?);
             return Ok(());
         }
         if let Some(setting) = Setting::of_name(name) {
@@ -391,11 +406,14 @@ impl SettingsEdit {
     /// The settings as they are to be.
     #[must_use]
     pub fn edited(&self, settings: &Settings) -> Settings {
-        let mut settings = *settings;
+        let mut settings = settings.clone();
         for (place, timeout) in &self.timeouts {
             if let Some(there) = settings.timeouts.of_name(Timeouts::NAMES[*place]) {
                 *there = *timeout;
             }
+        }
+        if let Some(xdp) = &self.xdp {
+            settings.xdp.clone_from(xdp);
         }
         for (setting, value) in &self.values {
             settings.values[*setting as usize] = *value;
@@ -413,6 +431,7 @@ mod tests {
         let mut names: Vec<_> = Setting::ALL.into_iter().map(Setting::name).collect();
         names.extend(Fixed::ALL.iter().map(|fixed| fixed.name));
         names.extend(Timeouts::NAMES);
+        names.push(Xdp::NAME);
         let count = names.len();
         names.sort_unstable();
         names.dedup();
@@ -462,6 +481,7 @@ mod tests {
             ("drop_packet", "3"),
             ("timeouts.tcp-fin", "30s"),
             ("conntrack", "0"),
+            ("xdp", "eth0,eth1"),
         ] {
             edit.assign(name, value).unwrap();
         }
@@ -470,6 +490,7 @@ mod tests {
             settings.changed().collect::<Vec<_>>(),
             [(Setting::DropPacket, 3)]
         );
+        assert_eq!(settings.read("xdp").unwrap(), "eth0,eth1");
         assert_eq!(settings.timeouts.tcp_fin, Duration::from_secs(30));
         assert_eq!(settings.timeouts.tcp, Timeouts::default().tcp);
     }
@@ -500,6 +521,12 @@ mod tests {
                 "1",
                 "conntrack cannot be set to 1: bpvs does not use the kernel's connection tracking",
                 "leave conntrack at 0",
+            ),
+            (
+                "xdp",
+                "eth0 eth1",
+                "xdp cannot be `eth0 eth1`",
+                "xdp is off, auto, or the names of interfaces, as in eth0 or eth0,eth1",
             ),
             (
                 "timeouts.udp",

@@ -24,10 +24,11 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::attach::{self, AttachSettings};
 use super::hop_table::{HopKey, HopTable};
-use super::network::{Hop, HopId, HopKind, Interface, MacAddress, Network, Route};
+use super::network::{Hop, HopId, HopKind, Interface, MacAddress, Medium, Network, Route};
 use super::prefixes::Prefixes;
 use super::snapshot::{
-    NextHop, RouteEntry, RouteKey, RouteKind, Snapshot, TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN,
+    LinkKind, NextHop, RouteEntry, RouteKey, RouteKind, Snapshot, TABLE_DEFAULT, TABLE_LOCAL,
+    TABLE_MAIN,
 };
 use super::source::Addresses;
 
@@ -244,6 +245,7 @@ fn describe(snapshot: &Snapshot, addresses: &Addresses<'_>, way: &Way) -> Hop {
         macs,
         on_link: key.kind == HopKind::Forward && key.gateway.is_none(),
         mtu,
+        vlan: snapshot.vlan(key.oif),
     }
 }
 
@@ -266,6 +268,12 @@ fn interfaces(
                 up: link.up,
                 mtu: link.mtu,
                 primary: addresses.first_of(link.ifindex),
+                vlan: snapshot.vlan(link.ifindex),
+                medium: match link.kind {
+                    LinkKind::Physical if !link.loopback => Medium::Wire,
+                    LinkKind::Veth => Medium::Veth,
+                    _ => Medium::Other,
+                },
             }
         })
         .collect()

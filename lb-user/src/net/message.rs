@@ -40,6 +40,8 @@ const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_VLAN_ID: u16 = 1;
+const IFLA_VLAN_PROTOCOL: u16 = 5;
+const IEEE_8021Q: [u8; 2] = [0x81, 0];
 const IFLA_VXLAN_ID: u16 = 1;
 const LINK_HEADER_LEN: usize = 16;
 const IFF_UP: u32 = 1;
@@ -191,6 +193,10 @@ fn link_kind(info: &[u8]) -> LinkKind {
     match name.as_str() {
         "" => LinkKind::Physical,
         "bridge" => LinkKind::Bridge,
+        // One by 802.1ad has other tags.
+        "vlan" if detail(IFLA_VLAN_PROTOCOL).is_some_and(|value| value != IEEE_8021Q) => {
+            LinkKind::Other(name)
+        }
         "vlan" => LinkKind::Vlan {
             id: detail(IFLA_VLAN_ID)
                 .and_then(|value| value.try_into().ok())

@@ -38,7 +38,7 @@ pub use error::NetError;
 pub use hop_table::{HopKey, HopTable, ID_QUARANTINE};
 pub use keeper::{KeepReport, KeepingMode, NeighbourKeeper};
 pub use netns::{NetNs, NetNsId};
-pub use network::{Hop, HopId, HopKind, Interface, MacAddress, Network, Route};
+pub use network::{Hop, HopId, HopKind, Interface, MacAddress, Medium, Network, Route};
 pub use snapshot::{
     Address, Link, LinkKind, Neighbour, NeighbourState, NextHop, RouteEntry, RouteKey, RouteKind,
     Snapshot,

@@ -113,6 +113,8 @@ pub struct Hop {
     pub on_link: bool,
     /// Largest IP packet, in bytes: the route's own MTU if it has one, else the interface's.
     pub mtu: u32,
+    /// If the output interface is a VLAN whose parent is in this namespace: that, and the VLAN's number.
+    pub vlan: Option<(u32, u16)>,
 }
 
 /// What becomes of a packet at a hop.
@@ -146,4 +148,19 @@ pub struct Interface {
     pub mtu: u32,
     /// Its first primary IPv4 address, a global one if there is one.
     pub primary: Option<Ipv4Addr>,
+    /// If it is a VLAN whose parent is in this namespace: that, and the VLAN's number.
+    pub vlan: Option<(u32, u16)>,
+    /// What its frames come over.
+    pub medium: Medium,
+}
+
+/// What the frames of an interface come over, so far as it decides about XDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Medium {
+    /// A wire, or what a hypervisor gives for one: each packet is a frame, with its checksum.
+    Wire,
+    /// The other end of a veth: packets may be larger than a frame, without checksums, and have their VLAN beside them.
+    Veth,
+    /// Anything else, which has the packets of other interfaces.
+    Other,
 }

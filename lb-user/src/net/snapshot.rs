@@ -42,6 +42,16 @@ impl Snapshot {
         self.links.get(&ifindex).is_some_and(|link| link.up)
     }
 
+    /// For a VLAN whose parent is in this namespace: that, and the VLAN's number.
+    #[must_use]
+    pub fn vlan(&self, ifindex: u32) -> Option<(u32, u16)> {
+        let link = self.links.get(&ifindex)?;
+        match (&link.kind, link.peer, link.peer_namespace) {
+            (LinkKind::Vlan { id }, Some(parent), None) if *id != 0 => Some((parent, *id)),
+            _ => None,
+        }
+    }
+
     /// The link with this name.
     #[must_use]
     pub fn link_named(&self, name: &str) -> Option<&Link> {
@@ -85,7 +95,7 @@ pub enum LinkKind {
     Physical,
     /// An Ethernet bridge.
     Bridge,
-    /// A VLAN of its parent.
+    /// A VLAN of its parent, by IEEE 802.1Q.
     Vlan {
         /// The VLAN id, 1 to 4094.
         id: u16,

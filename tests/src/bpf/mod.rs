@@ -4,8 +4,10 @@ pub mod stack;
 pub mod stats;
 
 use anyhow::{Context, Result};
-use aya::programs::{Program, ProgramInfo, SchedClassifier};
-use aya::{Ebpf, EbpfLoader};
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{Program, ProgramInfo, SchedClassifier, Xdp},
+};
 use lb_common::{host::Capacity, verdict::Reason};
 
 /// The scope that such programs serve.
@@ -14,10 +16,11 @@ pub const SCOPE: u32 = 1;
 pub const OBJECTS: u32 = 64;
 
 /// The programs with their names in the object.
-pub const PROGRAMS: [&str; 11] = [
+pub const PROGRAMS: [&str; 12] = [
     "tc_ingress",
     "tc_egress",
     "sweep",
+    XDP,
     "connect4",
     "sendmsg4",
     "recvmsg4",
@@ -27,6 +30,8 @@ pub const PROGRAMS: [&str; 11] = [
     "getpeername6",
     "sock_release",
 ];
+/// The one of them that is XDP's.
+pub const XDP: &str = "xdp_ingress";
 
 /// Loads the object with small maps that nobody else sees.
 ///
@@ -55,6 +60,7 @@ pub fn load_from(bytes: &[u8], capacity: Capacity) -> Result<Ebpf> {
         ("ROUTES", 1024),
         ("HOPS", OBJECTS),
         ("INTERFACES", 64),
+        ("WIRES", 64),
         ("CONNS", entries),
         ("RING", capacity.half_open + capacity.assured),
         ("TICKETS", 3),
@@ -81,19 +87,34 @@ pub fn load_from(bytes: &[u8], capacity: Capacity) -> Result<Ebpf> {
     loader.load(bytes).context("cannot load the programs' maps")
 }
 
-/// One of the programs, passed by the verifier.
+/// One of the TC programs, passed by the verifier.
 ///
 /// # Errors
 /// There is no such program, or the verifier refuses it: its log is in the error.
 pub fn program<'o>(object: &'o mut Ebpf, name: &str) -> Result<&'o mut SchedClassifier> {
-    let program: &mut SchedClassifier = object
-        .program_mut(name)
-        .with_context(|| format!("no program {name}"))?
-        .try_into()?;
-    program
-        .load()
-        .with_context(|| format!("the verifier refuses {name}"))?;
+    let program: &mut SchedClassifier = named(object, name)?.try_into()?;
+    program.load().with_context(|| refused(name))?;
     Ok(program)
+}
+
+/// The XDP program, passed by the verifier.
+///
+/// # Errors
+/// As [`program`].
+pub fn xdp(object: &mut Ebpf) -> Result<&mut Xdp> {
+    let program: &mut Xdp = named(object, XDP)?.try_into()?;
+    program.load().with_context(|| refused(XDP))?;
+    Ok(program)
+}
+
+fn named<'o>(object: &'o mut Ebpf, name: &str) -> Result<&'o mut Program> {
+    object
+        .program_mut(name)
+        .with_context(|| format!("no program {name}"))
+}
+
+fn refused(name: &str) -> String {
+    format!("the verifier refuses {name}")
 }
 
 /// What the kernel says of one of the programs, of whatever type, once the verifier has passed it.
@@ -101,15 +122,14 @@ pub fn program<'o>(object: &'o mut Ebpf, name: &str) -> Result<&'o mut SchedClas
 /// # Errors
 /// As [`program`].
 pub fn verified(object: &mut Ebpf, name: &str) -> Result<ProgramInfo> {
-    let program = object
-        .program_mut(name)
-        .with_context(|| format!("no program {name}"))?;
+    let program = named(object, name)?;
     let loaded = match &mut *program {
         Program::SchedClassifier(program) => program.load(),
+        Program::Xdp(program) => program.load(),
         Program::CgroupSockAddr(program) => program.load(),
         Program::CgroupSock(program) => program.load(),
         other => anyhow::bail!("{name} is of an unexpected type: {other:?}"),
     };
-    loaded.with_context(|| format!("the verifier refuses {name}"))?;
+    loaded.with_context(|| refused(name))?;
     Ok(program.info()?)
 }

@@ -5,20 +5,22 @@ use std::time::Duration;
 use lb_common::{
     abi::{Be16, COUNTED, ConnKey, REPLY, Tick, V4, Word},
     conn::state,
-    host::{Bytes, Memory},
+    host::{Bytes, Early, Memory},
     pipeline,
     tables::Tables,
-    verdict::Reason,
+    verdict::{Action, Reason, Verdict},
 };
 
 use super::{
-    case::{Case, Change, Flow},
-    runner::{Counts, Runner, Seen},
+    case::{Case, Change, Flow, Input, Step},
+    runner::{Counts, Runner, Seen, same},
     world::World,
 };
 
 /// Its name.
 pub const NAME: &str = "host";
+/// Its name with XDP before TC.
+pub const EARLY_NAME: &str = "host (XDP, then TC)";
 /// The scope that the cases take place in.
 const SCOPE: u32 = 5;
 
@@ -29,9 +31,26 @@ pub struct Host {
     /// Indices of the services and real servers, by their number in the case.
     services: Vec<u32>,
     servers: Vec<u32>,
+    /// What arrives is XDP's first.
+    early: bool,
+    /// How many packets XDP has finished.
+    finished: usize,
 }
 
 impl Host {
+    /// With XDP before TC.
+    pub fn early() -> Self {
+        Self {
+            early: true,
+            ..Self::default()
+        }
+    }
+
+    /// How many packets XDP has finished by itself.
+    pub const fn finished(&self) -> usize {
+        self.finished
+    }
+
     fn memory(&mut self) -> Result<&mut Memory<V4>, String> {
         self.memory.as_mut().ok_or_else(|| "no tables".to_owned())
     }
@@ -53,11 +72,15 @@ fn key(flow: &Flow) -> ConnKey<V4> {
 
 impl Runner for Host {
     fn name(&self) -> &'static str {
-        NAME
+        if self.early { EARLY_NAME } else { NAME }
     }
 
-    fn refuses(&self, _case: &Case) -> Option<&'static str> {
-        None
+    fn refuses(&self, case: &Case) -> Option<&'static str> {
+        let packet = |step: &Step| match step {
+            Step::Packet(Input::Packet(packet), _) if self.early => not_in_xdp(packet),
+            _ => None,
+        };
+        case.steps.iter().find_map(packet)
     }
 
     fn tells_redirects_apart(&self) -> bool {
@@ -72,6 +95,7 @@ impl Runner for Host {
     }
 
     fn packet(&mut self, packet: &Bytes) -> Result<Seen, String> {
+        let early = self.early && !packet.arrival.egress;
         let memory = self.memory()?;
         let mut packet = packet.clone();
         let reasons = |memory: &Memory<V4>| -> Vec<[u64; 2]> {
@@ -81,7 +105,24 @@ impl Runner for Host {
                 .collect()
         };
         let before = reasons(memory);
-        let verdict = pipeline::run(&mut packet, memory);
+        let mut verdict = Verdict::hand_over();
+        if early {
+            let mut frame = Early(packet.clone());
+            verdict = pipeline::run(&mut frame, memory);
+            if verdict.action == Action::HandOver {
+                same(&packet.data, &frame.0.data)
+                    .map_err(|fault| format!("what XDP left to TC is not as it came: {fault}"))?;
+                if before != reasons(memory) {
+                    return Err("XDP counted what it left to TC".to_owned());
+                }
+            } else {
+                packet = frame.0;
+            }
+        }
+        let finished = verdict.action != Action::HandOver;
+        if !finished {
+            verdict = pipeline::run(&mut packet, memory);
+        }
         let mut moved = Reason::ALL
             .iter()
             .zip(before.iter().zip(reasons(memory)))
@@ -101,6 +142,7 @@ impl Runner for Host {
         if packet.partial && is_icmp {
             return Err("the hardware would change what an ICMP message carries".to_owned());
         }
+        self.finished += usize::from(finished);
         Ok(Seen {
             action: verdict.action,
             ifindex: Some(verdict.ifindex),
@@ -166,6 +208,21 @@ impl Runner for Host {
 
     fn audit(&self) -> Result<(), String> {
         self.tables()?.audit()
+    }
+}
+
+/// Why XDP never sees such a packet. What this host sends is TC's in any case.
+pub(super) fn not_in_xdp(packet: &Bytes) -> Option<&'static str> {
+    if packet.arrival.egress {
+        None
+    } else if packet.arrival.mark != 0 {
+        Some("a packet has no mark before there is a socket buffer")
+    } else if packet.arrival.tagged {
+        Some("a tag is among the bytes before there is a socket buffer")
+    } else if packet.partial || packet.segment_size != 0 {
+        Some("no packet from a wire has a partial checksum or is a GSO packet")
+    } else {
+        None
     }
 }
 

@@ -29,6 +29,20 @@ mod tests {
     }
 
     #[test]
+    fn on_the_host_through_xdp() {
+        let cases = all();
+        let mut host = Host::early();
+        let summary = run_all(&mut host, &cases);
+        println!("host, XDP first: {summary}");
+        for (sentence, reason) in &summary.refused {
+            println!("  {sentence}: {reason}");
+        }
+        assert!(summary.failed.is_empty(), "{summary}");
+        // Most are about packets that go on; a pipeline that handed all over would pass every case.
+        assert!(host.finished() > summary.packets / 2, "{}", host.finished());
+    }
+
+    #[test]
     fn a_tcp_connection_with_128_bit_addresses() {
         assert_eq!(super::ipv6::check(), Ok(()));
     }

@@ -17,11 +17,13 @@ mod scopes;
 mod settings;
 mod setup;
 mod socket;
+mod socket_ends;
 mod statistics;
 mod survival;
 mod swarm;
 mod traffic;
 mod vlan;
+mod xdp;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -178,8 +180,10 @@ fn all() -> impl Iterator<Item = &'static Case> {
         persistence::CASES,
         once::CASES,
         vlan::CASES,
+        xdp::CASES,
         scopes::CASES,
         socket::CASES,
+        socket_ends::CASES,
         survival::CASES,
         swarm::CASES,
     ]

@@ -304,7 +304,8 @@ fn local(context: &Context) -> Result<()> {
     are_unfinished("from the director to the client", &frames)?;
     client::upload(&setup.net.client, at(WEB), BYTES)?;
 
-    // As a client the director needs somebody to send to; the program takes it from there.
+    // As a client the director needs somebody to send to; the program takes it from there, where no socket is led.
+    setup.bpvs("settings set socket_hook=0")?;
     director.ip(&format!(
         "neigh replace {SERVICE} lladdr 02:00:00:00:00:64 dev eth0 nud permanent"
     ))?;

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::setup::{SERVICES, Setup, UDP, WEB, add_services, in_turn, same};
-use super::{Case, Context, case, long_case};
+use super::{Case, Context, case};
 use crate::client;
 use crate::daemon::Daemon;
 use crate::host::Host;
@@ -53,21 +53,6 @@ pub(super) const CASES: &[Case] = &[
         off,
     ),
     case(
-        "socket/removed",
-        "a connection that is cut when its server is removed, or datagrams that still go there",
-        removed,
-    ),
-    case(
-        "socket/refused",
-        "a socket that waits in vain where a service has no server",
-        refused,
-    ),
-    case(
-        "socket/survival",
-        "a hook that goes with the daemon, or stays after bpvs down",
-        survival,
-    ),
-    case(
         "socket/scopes",
         "a socket that meets a service of another namespace",
         several,
@@ -82,17 +67,25 @@ pub(super) const CASES: &[Case] = &[
         "an IPv6 socket that speaks IPv4 and is not led, or is told of the server",
         mapped,
     ),
-    long_case(
-        "socket/gone",
-        "connections that count for ever because nothing tells of their socket's end",
-        gone,
-    ),
     case(
         "socket/marks",
         "a socket that a mark rule does not lead to a fwmark service",
         marks,
     ),
 ];
+
+/// Who answers a request on a connection.
+pub(super) fn request(mut stream: TcpStream) -> Result<String> {
+    stream.set_read_timeout(Some(client::patience()))?;
+    io::Write::write_all(
+        &mut stream,
+        b"GET / HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n",
+    )?;
+    let mut answer = String::new();
+    io::Read::read_to_string(&mut stream, &mut answer)?;
+    let body = answer.rsplit("\r\n\r\n").next().unwrap_or_default();
+    named(body.trim_end().as_bytes())
+}
 
 /// Who answered `times` connects from `host`, each by a socket of its own that is told of `to` as its peer.
 fn turns(host: &Host, to: SocketAddrV4, times: usize) -> Result<Vec<String>> {
@@ -105,20 +98,20 @@ fn turns(host: &Host, to: SocketAddrV4, times: usize) -> Result<Vec<String>> {
         .collect()
 }
 
-fn connect(host: &Host, to: SocketAddrV4) -> Result<TcpStream> {
+pub(super) fn connect(host: &Host, to: SocketAddrV4) -> Result<TcpStream> {
     let stream = host.run(|| TcpStream::connect_timeout(&to.into(), client::patience()))?;
     stream.with_context(|| format!("{}: connecting to {to}", host.name()))
 }
 
 /// A UDP socket that is not connected.
-fn open_udp(host: &Host) -> Result<UdpSocket> {
+pub(super) fn open_udp(host: &Host) -> Result<UdpSocket> {
     let socket = host.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)))??;
     socket.set_read_timeout(Some(client::patience()))?;
     Ok(socket)
 }
 
 /// Who answers a datagram; the answer has to come from `to`.
-fn ask(socket: &UdpSocket, to: SocketAddrV4) -> Result<String> {
+pub(super) fn ask(socket: &UdpSocket, to: SocketAddrV4) -> Result<String> {
     socket.send_to(b"hello", to)?;
     let mut answer = [0; 100];
     let (length, from) = socket
@@ -128,7 +121,7 @@ fn ask(socket: &UdpSocket, to: SocketAddrV4) -> Result<String> {
     named(&answer[..length])
 }
 
-fn named(answer: &[u8]) -> Result<String> {
+pub(super) fn named(answer: &[u8]) -> Result<String> {
     let answer = String::from_utf8_lossy(answer);
     let name = answer
         .strip_prefix("I'm ")
@@ -139,7 +132,7 @@ fn named(answer: &[u8]) -> Result<String> {
 }
 
 /// ActiveConn and InActConn of all servers of a service together.
-fn counts(daemon: &Daemon, host: &Host, key: &str) -> Result<(u64, u64)> {
+pub(super) fn counts(daemon: &Daemon, host: &Host, key: &str) -> Result<(u64, u64)> {
     let listing: Value = serde_json::from_str(&daemon.bpvs(host, "list --json")?)?;
     let services = listing["services"].as_array().into_iter().flatten();
     let service = services
@@ -157,7 +150,12 @@ fn counts(daemon: &Daemon, host: &Host, key: &str) -> Result<(u64, u64)> {
 }
 
 /// Waits until a service has these counts: what a closed socket counted ends with it.
-fn counts_become(daemon: &Daemon, host: &Host, key: &str, want: (u64, u64)) -> Result<()> {
+pub(super) fn counts_become(
+    daemon: &Daemon,
+    host: &Host,
+    key: &str,
+    want: (u64, u64),
+) -> Result<()> {
     let start = Instant::now();
     loop {
         let got = counts(daemon, host, key)?;
@@ -406,106 +404,6 @@ fn off(context: &Context) -> Result<()> {
     Ok(())
 }
 
-fn removed(context: &Context) -> Result<()> {
-    let setup = Setup::usual(context, 2)?;
-    let (director, to) = (&setup.net.director, at(UDP));
-    let web = format!("tcp:{WEB}");
-    let stream = connect(director, at(WEB))?;
-    let socket = open_udp(director)?;
-    same("the first server", &ask(&socket, to)?, &"rs2".to_owned())?;
-    setup.bpvs(&format!("server remove {web} 10.0.1.12:8000"))?;
-    setup.bpvs(&format!("server remove udp:{UDP} 10.0.1.12:9000"))?;
-    // A connection lives on; datagrams go to a server that is there.
-    same(
-        "who answers on the connection",
-        &request(stream)?,
-        &"rs2".to_owned(),
-    )?;
-    for _ in 0..3 {
-        same("the server", &ask(&socket, to)?, &"rs1".to_owned())?;
-    }
-    in_turn(&client::turns(director, at(WEB), 2)?, &["rs1", "rs1"])?;
-    counts_become(&setup.daemon, director, &web, (0, 0))?;
-
-    // With expire_nodest_conn it is cut, and the socket is told.
-    setup.bpvs("settings set expire_nodest_conn=1")?;
-    let stream = connect(director, at(WEB))?;
-    setup.bpvs(&format!("server remove {web} 10.0.1.11:8000"))?;
-    stream.set_read_timeout(Some(client::patience()))?;
-    let read = io::Read::read(&mut &stream, &mut [0; 10]);
-    let kind = read.map_err(|error| error.kind());
-    same(
-        "reading from a cut connection",
-        &kind,
-        &Err(io::ErrorKind::ConnectionAborted),
-    )
-}
-
-/// Who answers a request on a connection.
-fn request(mut stream: TcpStream) -> Result<String> {
-    stream.set_read_timeout(Some(client::patience()))?;
-    io::Write::write_all(
-        &mut stream,
-        b"GET / HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n",
-    )?;
-    let mut answer = String::new();
-    io::Read::read_to_string(&mut stream, &mut answer)?;
-    let body = answer.rsplit("\r\n\r\n").next().unwrap_or_default();
-    named(body.trim_end().as_bytes())
-}
-
-fn refused(context: &Context) -> Result<()> {
-    let setup = Setup::usual(context, 1)?;
-    let director = &setup.net.director;
-    setup.bpvs(&format!("server edit tcp:{WEB} 10.0.1.11:8000 --weight 0"))?;
-    setup.bpvs(&format!("server edit udp:{UDP} 10.0.1.11:9000 --weight 0"))?;
-    let result = client::connect_result(director, at(WEB))?.map_err(|error| error.kind());
-    same(
-        "without a server",
-        &result,
-        &Err(io::ErrorKind::ConnectionRefused),
-    )?;
-    let sent = open_udp(director)?
-        .send_to(b"hello", at(UDP))
-        .map_err(|error| error.kind());
-    same("a datagram", &sent, &Err(io::ErrorKind::ConnectionRefused))?;
-    same(
-        "refusals counted",
-        &setup.reasons()?.get("no-server"),
-        &Some(&2),
-    )
-}
-
-fn survival(context: &Context) -> Result<()> {
-    let setup = Setup::usual(context, 2)?;
-    let (director, web) = (&setup.net.director, format!("tcp:{WEB}"));
-    let status = setup.bpvs("status")?;
-    ensure!(status.contains("socket hook: attached\n"), "{status}");
-    let held = [connect(director, at(WEB))?, connect(director, at(WEB))?];
-    setup.daemon.kill()?;
-    in_turn(
-        &client::turns(director, at(WEB), 3)?,
-        &["rs2", "rs1", "rs2"],
-    )?;
-    let [first, second] = held;
-    drop(first);
-    setup.daemon.run()?;
-    counts_become(&setup.daemon, director, &web, (1, 0))?;
-    same("the peer", &second.peer_addr()?, &SocketAddr::V4(at(WEB)))?;
-    in_turn(&client::turns(director, at(WEB), 2)?, &["rs1", "rs2"])?;
-    setup.daemon.stop()?;
-    client::who(director, at(WEB))?;
-    setup.daemon.run()?;
-    drop(second);
-    counts_become(&setup.daemon, director, &web, (0, 0))?;
-    setup.bpvs("down")?;
-    ensure!(
-        client::connect_result(director, at(WEB))?.is_err(),
-        "sockets are still led after bpvs down"
-    );
-    same("what is still pinned", &setup.daemon.pins()?, &Vec::new())
-}
-
 fn several(context: &Context) -> Result<()> {
     let lab = context.lab()?;
     let networks = scopes::build(&lab, 3)?;
@@ -591,36 +489,6 @@ fn mapped(context: &Context) -> Result<()> {
         same("who answers", &named(&answer[..length])?, &"rs2".to_owned())?;
     }
     Ok(())
-}
-
-fn gone(context: &Context) -> Result<()> {
-    let mut setup = Setup::usual(context, 2)?;
-    let director = setup.net.director.clone();
-    let web = format!("tcp:{WEB}");
-    let to_second = connect(&director, at(WEB))?;
-    let _to_first = connect(&director, at(WEB))?;
-    // Its host answers by a reset once nobody has the connection there.
-    setup.net.tasks[1].kill()?;
-    let start = Instant::now();
-    while io::Write::write(&mut &to_second, b"GET").is_ok() {
-        ensure!(
-            start.elapsed() < client::patience(),
-            "the connection is not reset"
-        );
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    counts_become(&setup.daemon, &director, &web, (2, 0))?;
-    let start = Instant::now();
-    while counts(&setup.daemon, &director, &web)? == (2, 0) {
-        ensure!(
-            start.elapsed() < patient(Duration::from_secs(70)),
-            "a socket that is gone still counts"
-        );
-        std::thread::sleep(Duration::from_millis(500));
-    }
-    context.note(format!("noticed after {} s", start.elapsed().as_secs()));
-    std::thread::sleep(Duration::from_secs(40));
-    counts_become(&setup.daemon, &director, &web, (1, 0))
 }
 
 fn marks(context: &Context) -> Result<()> {

@@ -73,6 +73,9 @@ pub struct Options {
     pub front: Front,
     /// Whether director and servers speak over VLAN 8: the director's end is `br0.8`, on its bridge.
     pub back_vlan: bool,
+    /// Whether each real server is on a cable of its own, whose end at the director is `rs1`, `rs2`, … with the director's
+    /// address on it, or with `back_vlan` on its VLAN 8; instead of on the bridge.
+    pub cables: bool,
     /// How many real servers.
     pub servers: u8,
     /// Whether the director forwards what is not for it.
@@ -91,6 +94,7 @@ impl Default for Options {
         Self {
             front: Front::Cable,
             back_vlan: false,
+            cables: false,
             servers: 2,
             forward: false,
             own: Some(SERVICE),
@@ -149,14 +153,16 @@ impl Director {
             options.front.interface(),
             &format!("{DIRECTOR}/24"),
         );
-        if options.back_vlan {
-            net.vlan(director, "br0", BACK_VLAN);
+        if !options.cables {
+            if options.back_vlan {
+                net.vlan(director, "br0", BACK_VLAN);
+            }
+            net.address(
+                director,
+                if options.back_vlan { "br0.8" } else { "br0" },
+                &format!("{DIRECTOR_INSIDE}/24"),
+            );
         }
-        net.address(
-            director,
-            if options.back_vlan { "br0.8" } else { "br0" },
-            &format!("{DIRECTOR_INSIDE}/24"),
-        );
         if let Some(own) = options.own {
             net.address(director, "lo", &format!("{own}/32"));
         }
@@ -284,8 +290,24 @@ fn wire_front(net: &mut Wiring, director: &Host, client: &Host, front: Front) {
 fn wire_server(net: &mut Wiring, director: &Host, host: &Host, number: u8, options: &Options) {
     let mtu = options.server_mtu;
     let port = format!("rs{number}");
-    net.veth(director, &port, host, "eth0")
-        .port(director, "br0", &port);
+    net.veth(director, &port, host, "eth0");
+    if options.cables {
+        let mut own = port.clone();
+        if options.back_vlan {
+            net.vlan(director, &port, BACK_VLAN);
+            own = format!("{port}.{BACK_VLAN}");
+        }
+        net.address(director, &own, &format!("{DIRECTOR_INSIDE}/32"))
+            .route(
+                director,
+                &format!(
+                    "{}/32 dev {own} src {DIRECTOR_INSIDE}",
+                    server_address(number)
+                ),
+            );
+    } else {
+        net.port(director, "br0", &port);
+    }
     let mut interface = "eth0";
     if options.back_vlan {
         net.vlan(host, "eth0", BACK_VLAN);

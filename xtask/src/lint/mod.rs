@@ -12,6 +12,7 @@ use crate::{console::note, machine};
 mod imports;
 mod layers;
 mod licence;
+mod oldest;
 mod size;
 mod tokens;
 mod tree;
@@ -81,6 +82,7 @@ fn check(root: &Path) -> Result<Vec<Finding>> {
         }
         findings.extend(words::check(file));
         findings.extend(size::check(file));
+        findings.extend(oldest::check(file));
     }
     findings.extend(layers::check(&sources));
     findings.sort();

@@ -329,3 +329,13 @@ fn the_licence_is_stated_everywhere() {
     fs::remove_file(Path::new(&tree.root).join("LICENSE-MIT")).unwrap();
     tree.fires("LICENSE-MIT:", "missing");
 }
+
+#[test]
+fn xtask_keeps_to_the_oldest_compiler() {
+    let tree = Tree::new();
+    let chain = "fn f() {\n    if a\n        && let Some(b) = c\n    {}\n}\n";
+    tree.put("lb-user/src/new.rs", chain);
+    tree.is_silent();
+    tree.put("xtask/src/new.rs", chain);
+    tree.fires("xtask/src/new.rs:3", "Rust 1.85");
+}

@@ -18,8 +18,9 @@ use crate::{
 ///
 /// # Errors
 ///
-/// When a package is not offered, or too old, or apt fails. Packages are never removed: where apt
-/// would have to, it fails and says which.
+/// When a package is not offered, or too old, or apt fails. Packages are not removed, but for the
+/// release's first Rust, which cannot be beside the newer one: where apt would have to remove others,
+/// it fails and says which.
 pub(crate) fn install(packages: &[&'static str]) -> Result<()> {
     let absent = absent(packages)?;
     if absent.is_empty() {
@@ -47,11 +48,19 @@ pub(crate) fn install(packages: &[&'static str]) -> Result<()> {
              rustup toolchain install nightly --component rust-src"
         );
     }
+    let replaced = apt.replaced(&absent)?;
+    if !replaced.is_empty() {
+        note(&format!(
+            "setup: {} give way to newer ones of the same Debian (cargo-web, rustc-web)",
+            replaced.join(" and ")
+        ));
+    }
     note(&format!("setup: apt-get install {}", absent.join(" ")));
-    match console::run(&mut apt.install_command(&absent)) {
+    let keep = replaced.is_empty();
+    match console::run(&mut apt.install_command(&absent, keep)) {
         Err(_) if !updated => {
             apt.update()?;
-            console::run(&mut apt.install_command(&absent))
+            console::run(&mut apt.install_command(&absent, keep))
         }
         done => done,
     }
@@ -135,15 +144,25 @@ impl Apt {
             .context("apt could not read its package lists")
     }
 
-    fn install_command(&self, packages: &[&str]) -> Command {
+    /// The packages of an older Rust that these replace; none, where others would have to go too.
+    fn replaced(&self, packages: &[&str]) -> Result<Vec<String>> {
+        let output = self
+            .command("apt-get")
+            .args(["install", "-s", "-q", "--no-install-recommends"])
+            .args(packages)
+            .env("LC_ALL", "C")
+            .output()
+            .context("cannot start apt-get")?;
+        Ok(older_rust(&String::from_utf8_lossy(&output.stdout)))
+    }
+
+    /// `keep`: nothing may be removed.
+    fn install_command(&self, packages: &[&str], keep: bool) -> Command {
         let mut command = self.command("apt-get");
-        command.args([
-            "install",
-            "-y",
-            "-q",
-            "--no-install-recommends",
-            "--no-remove",
-        ]);
+        command.args(["install", "-y", "-q", "--no-install-recommends"]);
+        if keep {
+            command.arg("--no-remove");
+        }
         command.args(packages);
         command
     }
@@ -159,6 +178,31 @@ impl Apt {
             .env("DEBIAN_FRONTEND", "noninteractive")
             .stdin(Stdio::null());
         command
+    }
+}
+
+/// What a simulated installation would remove, if that is the release's first Rust and nothing else.
+fn older_rust(simulated: &str) -> Vec<String> {
+    let removed: Vec<String> = simulated
+        .lines()
+        .filter_map(|line| line.strip_prefix("Remv "))
+        .filter_map(|line| line.split_whitespace().next())
+        .map(str::to_owned)
+        .collect();
+    let is_rust = |name: &String| {
+        [
+            "cargo",
+            "rustc",
+            "rustfmt",
+            "rust-clippy",
+            "libstd-rust-dev",
+        ]
+        .contains(&name.as_str())
+    };
+    if removed.iter().all(is_rust) {
+        removed
+    } else {
+        Vec::new()
     }
 }
 
@@ -293,10 +337,19 @@ mod tests {
 
     #[test]
     fn nothing_is_removed_and_nothing_is_asked() {
-        let shown = console::show(&Apt::default().install_command(&["curl"]));
+        let shown = console::show(&Apt::default().install_command(&["curl"], true));
         assert_eq!(
             shown,
             "apt-get install -y -q --no-install-recommends --no-remove curl"
         );
+        assert_eq!(older_rust("Inst curl (8.0)\n"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_older_rust_gives_way_and_nothing_with_it() {
+        let rust = "Remv cargo [1.85.0]\nRemv rustc [1.85.0]\nInst rustc-web (1.96.0)\n";
+        assert_eq!(older_rust(rust), ["cargo", "rustc"]);
+        let more = format!("{rust}Remv somebodys-compiler [1.0]\n");
+        assert_eq!(older_rust(&more), Vec::<String>::new());
     }
 }

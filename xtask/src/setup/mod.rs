@@ -130,9 +130,10 @@ pub(crate) fn for_guests() -> Result<()> {
 pub(crate) fn for_bench() {
     let search = Search::here(&machine::root());
     let needs = programs(&search, &BENCH_PROGRAMS);
-    if !needs.is_empty()
-        && let Err(error) = install(&search, &needs, BENCH)
-    {
+    if needs.is_empty() {
+        return;
+    }
+    if let Err(error) = install(&search, &needs, BENCH) {
         note(&format!("bench: without some opponents: {error:#}"));
     }
 }

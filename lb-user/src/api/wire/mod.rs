@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 pub use apply::{Apply, ApplyScope, ScopeChanges};
 pub use mark::MarkRule;
 pub use read::{
-    Connection, Counters, ListedServer, ListedService, Listing, Reason, ScopeStatus, Stats, Status,
-    Sweep,
+    Connection, Counters, InterfacePath, ListedServer, ListedService, Listing, Reason, ScopeStatus,
+    Stats, Status, Sweep,
 };
 pub use service::{Edited, Server, ServerEdit, Service, ServiceEdit, SourceNat, Timeouts};
 pub use settings::{

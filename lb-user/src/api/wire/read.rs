@@ -190,6 +190,18 @@ pub struct Sweep {
     pub failed: u64,
 }
 
+/// How packets that arrive on an interface are handled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfacePath {
+    /// The interface.
+    pub interface: String,
+    /// `tc`, or `xdp` where XDP has them first.
+    pub path: String,
+    /// Why there is no XDP where it was asked for, or what is to be known where there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
 /// One scope.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScopeStatus {
@@ -205,6 +217,9 @@ pub struct ScopeStatus {
     pub marks: usize,
     /// The interfaces to which the programs are attached.
     pub interfaces: Vec<String>,
+    /// How packets that arrive on each of them are handled.
+    #[serde(default)]
+    pub paths: Vec<InterfacePath>,
     /// What commands have changed of what a file had declared: what applying it again would change.
     pub taken_from_file: Vec<String>,
     /// What does not work at present.

@@ -16,6 +16,9 @@ pub struct Settings {
     /// The timeouts of idle connections.
     #[serde(default)]
     pub timeouts: ScopeTimeouts,
+    /// On which interfaces packets are handled in XDP already: `off`, `auto`, or names with commas between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub xdp: Option<String>,
     /// IPVS's sysctls by their names; what is left out is at its default.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sysctls: BTreeMap<String, u32>,
@@ -77,6 +80,7 @@ impl From<&model::Settings> for Settings {
                 tcp_fin: Some(format_duration(timeouts.tcp_fin)),
                 udp: Some(format_duration(timeouts.udp)),
             },
+            xdp: (settings.xdp != model::Xdp::Off).then(|| settings.xdp.to_string()),
             sysctls: settings
                 .changed()
                 .map(|(setting, value)| (setting.name().to_owned(), value))
@@ -95,6 +99,9 @@ impl TryFrom<Settings> for model::Settings {
         timeouts.tcp = read(wire.timeouts.tcp)?.unwrap_or(timeouts.tcp);
         timeouts.tcp_fin = read(wire.timeouts.tcp_fin)?.unwrap_or(timeouts.tcp_fin);
         timeouts.udp = read(wire.timeouts.udp)?.unwrap_or(timeouts.udp);
+        if let Some(xdp) = wire.xdp {
+            settings.xdp = xdp.parse()?;
+        }
         let mut edit = model::SettingsEdit::default();
         for (name, value) in wire.sysctls {
             edit.assign(&name, &value.to_string())?;
@@ -110,6 +117,7 @@ pub fn all_settings(settings: &model::Settings) -> Vec<Setting> {
     let read = |settings: &model::Settings, name: &str| settings.read(name).unwrap_or_default();
     let own = model::Timeouts::NAMES
         .into_iter()
+        .chain([model::Xdp::NAME])
         .chain(model::Setting::ALL.map(model::Setting::name))
         .map(|name| (name, None));
     let fixed = model::Fixed::ALL

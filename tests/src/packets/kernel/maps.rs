@@ -11,14 +11,14 @@ use lb_common::{
     abi::{
         AnswerKey, Be32, Buckets, ConnKey, FragmentKey, FragmentPorts, Interface, InterfaceKey,
         LocalityKey, MarkKey, MarkValue, RealKey, RouteKey, Scope, ServerStats, ServiceKey,
-        TemplateKey, Tick, Tuple, V4, Word,
+        TemplateKey, Tick, Tuple, V4, Wire, WireKey, Word,
     },
     host::Memory,
     tables::Tables,
     verdict::Reason,
 };
 
-use super::super::runner::Counts;
+use super::{super::runner::Counts, Wires};
 use crate::bpf::{OBJECTS, SCOPE};
 
 /// A value of the ABI as aya moves it.
@@ -63,6 +63,7 @@ const TEMPLATE: usize = size_of::<lb_common::abi::Template<V4>>() / 4;
 const HOP: usize = size_of::<lb_common::abi::Hop>() / 4;
 /// Where the lease is in a hop, the counts are in a server, the cursor is in a service.
 const HOP_LEASE: usize = std::mem::offset_of!(lb_common::abi::Hop, lease) / 4;
+const HOP_VLAN: usize = std::mem::offset_of!(lb_common::abi::Hop, vlan) / 4;
 const ACTIVE: usize = std::mem::offset_of!(lb_common::abi::Server, active) / 4;
 const TOTAL: usize = std::mem::offset_of!(lb_common::abi::Server, total) / 4;
 const TEMPLATES: usize = std::mem::offset_of!(lb_common::abi::Server, templates) / 4;
@@ -302,6 +303,35 @@ impl<'o> Maps<'o> {
             // From one clock to the other.
             let left = Tick(hop[HOP_LEASE]).since(memory.now());
             hop[HOP_LEASE] = now().0.wrapping_add_signed(left);
+            hops.set(index, Plain(hop), 0)
+                .map_err(failed("write HOPS"))?;
+        }
+        Ok(())
+    }
+
+    /// Has XDP handle what comes in by all interfaces with the tag of this VLAN, and hops be on the other.
+    pub(super) fn write_wires(&mut self, memory: &Memory<V4>, wires: Wires) -> Result<(), String> {
+        self.empty::<WireKey, Wire>("WIRES")?;
+        let mut map: HashMap<&mut MapData, Plain<WireKey>, Plain<Wire>> =
+            typed!(self.0, map_mut, "WIRES");
+        for (ifindex, interface) in memory.interfaces() {
+            let key = WireKey {
+                scope: SCOPE,
+                ifindex: *ifindex,
+                vlan: wires.arriving.into(),
+            };
+            let wire = Wire {
+                ifindex: *ifindex,
+                mac: interface.mac,
+                flags: 0,
+            };
+            map.insert(Plain(key), Plain(wire), 0)
+                .map_err(failed("write WIRES"))?;
+        }
+        let mut hops: Array<&mut MapData, Plain<Words<HOP>>> = typed!(self.0, map_mut, "HOPS");
+        for index in 0..OBJECTS {
+            let Plain(mut hop) = hops.get(&index, 0).map_err(failed("read HOPS"))?;
+            hop[HOP_VLAN] = wires.leaving.into();
             hops.set(index, Plain(hop), 0)
                 .map_err(failed("write HOPS"))?;
         }

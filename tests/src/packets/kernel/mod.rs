@@ -5,12 +5,13 @@
 //! let it pass, everything that has a deadline is made that much older.
 
 mod maps;
+mod xdp;
 
 use std::time::Duration;
 
 use aya::{
     Ebpf,
-    programs::{SchedClassifier, TestRun, TestRunOptions},
+    programs::{SchedClassifier, TestRun, TestRunOptions, xdp::XdpMode},
 };
 use lb_common::{
     abi::{Be16, COUNTED, ConnKey, REPLY, Tick, V4, Word},
@@ -21,6 +22,7 @@ use lb_common::{
 };
 
 use self::maps::Maps;
+pub use self::xdp::Wires;
 use super::{
     case::{Case, Change, Flow, Input, Step},
     runner::{Counts, Runner, Seen},
@@ -30,6 +32,8 @@ use crate::bpf;
 
 /// Its name.
 pub const NAME: &str = "kernel (TC)";
+/// Its name with XDP before TC.
+pub const EARLY_NAME: &str = "kernel (XDP, then TC)";
 /// The least that the kernel runs a program on: Ethernet and an IPv4 header.
 const SHORTEST: usize = 34;
 /// What the programs return (`TC_ACT_…`).
@@ -48,9 +52,32 @@ pub struct Kernel {
     /// From a time that has passed by the clock in memory, which stands still while the case runs, to one by the
     /// programs' clock.
     shift: u32,
+    /// How frames come to XDP, which then gets them before TC.
+    wires: Option<Wires>,
+    /// How many packets XDP has finished.
+    finished: usize,
+}
+
+/// What one of the programs has done with a packet.
+struct Finished {
+    action: Action,
+    bytes: Vec<u8>,
 }
 
 impl Kernel {
+    /// With XDP before TC. The interfaces must be such that XDP can be attached to.
+    pub fn early(wires: Wires) -> Self {
+        Self {
+            wires: Some(wires),
+            ..Self::default()
+        }
+    }
+
+    /// How many packets XDP has finished by itself.
+    pub const fn finished(&self) -> usize {
+        self.finished
+    }
+
     fn parts(&mut self) -> Result<(&mut Ebpf, &mut Memory<V4>), String> {
         match (&mut self.loaded, &mut self.memory) {
             (Some((_, object)), Some(memory)) => Ok((object, memory)),
@@ -73,9 +100,20 @@ impl Kernel {
         {
             return Ok(());
         }
+        // What is attached goes with it.
+        self.loaded = None;
         let mut object = bpf::load(capacity).map_err(|error| format!("{error:#}"))?;
-        for name in bpf::PROGRAMS {
+        for name in ["tc_ingress", "tc_egress"] {
             bpf::program(&mut object, name).map_err(|error| format!("{error:#}"))?;
+        }
+        if self.wires.is_some() {
+            let program = bpf::xdp(&mut object).map_err(|error| format!("{error:#}"))?;
+            // Without a program on it a frame cannot be said to have come by the interface.
+            for interface in ["front", "back"] {
+                program
+                    .attach(interface, XdpMode::Driver)
+                    .map_err(|error| format!("cannot attach to {interface}: {error:?}"))?;
+            }
         }
         self.loaded = Some((capacity, object));
         Ok(())
@@ -94,7 +132,11 @@ fn key(flow: &Flow) -> ConnKey<V4> {
 
 impl Runner for Kernel {
     fn name(&self) -> &'static str {
-        NAME
+        if self.wires.is_some() {
+            EARLY_NAME
+        } else {
+            NAME
+        }
     }
 
     fn refuses(&self, case: &Case) -> Option<&'static str> {
@@ -102,6 +144,9 @@ impl Runner for Kernel {
             return case.host_only;
         }
         case.steps.iter().find_map(|step| match step {
+            Step::Packet(Input::Packet(packet), _) if self.wires.is_some() => {
+                cannot_carry(packet).or_else(|| super::host::not_in_xdp(packet))
+            }
             Step::Packet(Input::Packet(packet), _) => cannot_carry(packet),
             Step::Change(Change::ErrorBudget(_)) => {
                 Some("the budget of ICMP errors grows with real time")
@@ -126,11 +171,12 @@ impl Runner for Kernel {
         (self.services, self.servers) = world.set_up(&mut memory)?;
         self.shift = maps::now().0.wrapping_sub(memory.now().0);
         self.memory = Some(memory);
-        let shift = self.shift;
+        let (shift, wires) = (self.shift, self.wires);
         let (object, memory) = self.parts()?;
         let mut maps = Maps::of(object)?;
         maps.clear()?;
-        maps.write(memory, shift)
+        maps.write(memory, shift)?;
+        wires.map_or(Ok(()), |wires| maps.write_wires(memory, wires))
     }
 
     fn packet(&mut self, packet: &Bytes) -> Result<Seen, String> {
@@ -139,34 +185,14 @@ impl Runner for Kernel {
                 "{why}: the case must say that it is the host's only"
             ));
         }
+        let wires = self.wires.filter(|_| !packet.arrival.egress);
         let (object, _) = self.parts()?;
         let before = Maps::of(object)?.reasons()?;
-        let name = if packet.arrival.egress {
-            "tc_egress"
-        } else {
-            "tc_ingress"
-        };
-        let program: &SchedClassifier = object
-            .program(name)
-            .ok_or("no such program")?
-            .try_into()
-            .map_err(|error| format!("{error}"))?;
-        let mut out = vec![0; packet.data.len() + 256];
-        let context = context(packet);
-        let result = program
-            .test_run(TestRunOptions {
-                data_in: Some(&packet.data),
-                data_out: Some(&mut out),
-                ctx_in: Some(&context),
-                ..TestRunOptions::default()
-            })
-            .map_err(|error| format!("the kernel does not run it: {error:?}"))?;
-        out.truncate(result.data_size_out as usize);
-        let action = match result.return_value {
-            NEXT => Action::Pass,
-            DROPPED => Action::Drop,
-            REDIRECTED => Action::Transmit,
-            other => return Err(format!("the program returned {other}")),
+        let by_xdp = wires.map_or(Ok(None), |wires| xdp::run(object, packet, wires))?;
+        let is_by_xdp = by_xdp.is_some();
+        let Finished { action, bytes } = match by_xdp {
+            Some(finished) => finished,
+            None => by_tc(object, packet)?,
         };
         let after = Maps::of(object)?.reasons()?;
         let mut moved = Reason::ALL
@@ -183,12 +209,14 @@ impl Runner for Kernel {
                 after[0] - before[0]
             ));
         }
+        let counted = after[1] - before[1];
+        self.finished += usize::from(is_by_xdp);
         Ok(Seen {
             action,
             ifindex: None,
             reason: *reason,
-            counted: after[1] - before[1],
-            bytes: out,
+            counted,
+            bytes,
         })
     }
 
@@ -206,12 +234,13 @@ impl Runner for Kernel {
             return force(&mut Maps::of(object)?, &key(flow), *state);
         }
         let (services, servers) = (self.services.clone(), self.servers.clone());
-        let shift = self.shift;
+        let (shift, wires) = (self.shift, self.wires);
         let (object, memory) = self.parts()?;
         let mut maps = Maps::of(object)?;
         maps.fetch(memory)?;
         let added = super::host::apply(memory, &services, &servers, change)?;
         maps.write(memory, shift)?;
+        wires.map_or(Ok(()), |wires| maps.write_wires(memory, wires))?;
         self.servers.extend(added);
         Ok(())
     }
@@ -278,6 +307,38 @@ impl Runner for Kernel {
         }
         Ok(())
     }
+}
+
+/// Gives a packet to the TC program of its direction.
+fn by_tc(object: &mut Ebpf, packet: &Bytes) -> Result<Finished, String> {
+    let name = if packet.arrival.egress {
+        "tc_egress"
+    } else {
+        "tc_ingress"
+    };
+    let program: &SchedClassifier = object
+        .program(name)
+        .ok_or("no such program")?
+        .try_into()
+        .map_err(|error| format!("{error}"))?;
+    let mut out = vec![0; packet.data.len() + 256];
+    let context = context(packet);
+    let result = program
+        .test_run(TestRunOptions {
+            data_in: Some(&packet.data),
+            data_out: Some(&mut out),
+            ctx_in: Some(&context),
+            ..TestRunOptions::default()
+        })
+        .map_err(|error| format!("the kernel does not run it: {error:?}"))?;
+    out.truncate(result.data_size_out as usize);
+    let action = match result.return_value {
+        NEXT => Action::Pass,
+        DROPPED => Action::Drop,
+        REDIRECTED => Action::Transmit,
+        other => return Err(format!("the program returned {other}")),
+    };
+    Ok(Finished { action, bytes: out })
 }
 
 /// Why a packet cannot be given to a program by `BPF_PROG_TEST_RUN`.

@@ -1,0 +1,99 @@
+//! Words of packet memory. All direct access of the programs is here.
+//!
+//! Each access reads the packet's bounds afresh through inline assembly: the compiler would otherwise prove one access
+//! by an earlier one's check, which the verifier does not follow across variable offsets.
+
+use core::arch::asm;
+
+use lb_common::abi::{Be16, Be32};
+
+/// The furthest offset that is ever looked at: the verifier needs a bound.
+const REACH: u32 = 1023;
+
+/// Something whose bytes lie between two addresses, which it reads afresh each time.
+pub trait Bounds {
+    /// The address of the first byte, and the one behind the last.
+    fn bounds(&self) -> (u64, u64);
+}
+
+/// Reads `data` and `data_end`, which lie at these offsets of the context at this address.
+macro_rules! bounds {
+    ($context:expr, $data:literal, $end:literal) => {{
+        let (data, end): (u64, u64);
+        let context = $context;
+        // SAFETY: both fields lie at these offsets of the context.
+        unsafe {
+            core::arch::asm!(concat!("{0} = *(u32 *)({1} + ", $data, ")"), out(reg) data, in(reg) context, options(nostack));
+            core::arch::asm!(concat!("{0} = *(u32 *)({1} + ", $end, ")"), out(reg) end, in(reg) context, options(nostack));
+        }
+        (data, end)
+    }};
+}
+pub(crate) use bounds;
+
+macro_rules! load {
+    ($size:literal, $pointer:expr) => {{
+        let value: u64;
+        // SAFETY: the pointer was checked against the packet's end just before.
+        unsafe { asm!(concat!("{0} = *(", $size, " *)({1} + 0)"), out(reg) value, in(reg) $pointer, options(nostack, readonly)) };
+        value
+    }};
+}
+
+macro_rules! store {
+    ($size:literal, $pointer:expr, $value:expr) => {
+        // SAFETY: the pointer was checked against the packet's end just before.
+        unsafe { asm!(concat!("*(", $size, " *)({0} + 0) = {1}"), in(reg) $pointer, in(reg) u64::from($value), options(nostack)) }
+    };
+}
+
+/// A pointer to `size` bytes at `at`, if the packet has them.
+#[inline(always)]
+fn pointer(packet: &impl Bounds, at: u32, size: u64) -> Option<u64> {
+    if at > REACH {
+        return None;
+    }
+    let (data, end) = packet.bounds();
+    let pointer = data + u64::from(at);
+    if pointer + size > end {
+        None
+    } else {
+        Some(pointer)
+    }
+}
+
+/// Reads a byte.
+#[inline(always)]
+pub fn u8(packet: &impl Bounds, at: u32) -> Option<u8> {
+    pointer(packet, at, 1).map(|pointer| load!("u8", pointer) as u8)
+}
+
+/// Reads a word of 16 bits.
+#[inline(always)]
+pub fn u16(packet: &impl Bounds, at: u32) -> Option<Be16> {
+    pointer(packet, at, 2).map(|pointer| Be16::from_raw(load!("u16", pointer) as u16))
+}
+
+/// Reads a word of 32 bits.
+#[inline(always)]
+pub fn u32(packet: &impl Bounds, at: u32) -> Option<Be32> {
+    pointer(packet, at, 4).map(|pointer| Be32::from_raw(load!("u32", pointer) as u32))
+}
+
+/// Writes a byte.
+#[inline(always)]
+pub fn set_u8(packet: &impl Bounds, at: u32, value: u8) -> Option<()> {
+    pointer(packet, at, 1).map(|pointer| store!("u8", pointer, value))
+}
+
+/// Writes a word of 16 bits.
+#[inline(always)]
+pub fn set_u16(packet: &impl Bounds, at: u32, value: Be16) -> Option<()> {
+    pointer(packet, at, 2).map(|pointer| store!("u16", pointer, value.raw()))
+}
+
+/// Writes a word of 32 bits.
+#[inline(always)]
+pub fn set_u32(packet: &impl Bounds, at: u32, value: Be32) -> Option<()> {
+    pointer(packet, at, 4).map(|pointer| store!("u32", pointer, value.raw()))
+}
