@@ -3,7 +3,7 @@
 //! A change walks through the modules in this order: [`cli`] or [`config`] turn words into [`model`] types, [`api`]
 //! carries them to the daemon, [`daemon`] asks [`control`] which operations lead from what is there to what is wanted,
 //! and [`datapath`] carries those out. [`ipvsadm`] is another command line, over
-//! the same API. [`net`] watches the network namespace that a scope lives in.
+//! the same API, and so does a [`provider`], inside the daemon. [`net`] watches the network namespace that a scope lives in.
 
 pub mod api;
 pub mod cli;
@@ -14,3 +14,4 @@ pub mod datapath;
 pub mod ipvsadm;
 pub mod model;
 pub mod net;
+pub mod provider;

@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::lab::Lab;
 use crate::topology::{director, one_arm, two_nodes};
-use crate::{client, daemon, demo, differential, icmp, serve, signals, state, suite};
+use crate::{client, daemon, demo, differential, icmp, serve, signals, state, suite, swarm};
 
 /// Throw-away networks for bpvs: the demo, the end-to-end suite, and hosts to try things on.
 #[derive(Parser)]
@@ -24,6 +24,9 @@ struct Options {
 enum Command {
     /// Show bpvs at work on two nodes joined by an overlay network.
     Demo {
+        /// Serve a real Docker Swarm of two engines instead.
+        #[arg(long, conflicts_with = "keep")]
+        swarm: bool,
         /// Leave the network standing at the end, and say how to enter its hosts.
         #[arg(long)]
         keep: bool,
@@ -42,6 +45,9 @@ enum Command {
         /// Run only cases whose name contains this.
         #[arg(long, value_name = "TEXT")]
         filter: Option<String>,
+        /// Leave out cases whose name contains this.
+        #[arg(long, value_name = "TEXT")]
+        without: Option<String>,
         /// Only list the cases and what each would catch.
         #[arg(long)]
         list: bool,
@@ -101,6 +107,9 @@ enum Command {
         #[arg(long, value_name = "PATH", default_value = "/usr/sbin/ipvsadm")]
         ipvsadm: PathBuf,
     },
+    /// Play a scene of a real Swarm, as process 1 of a world of its own.
+    #[command(hide = true)]
+    SwarmInside(swarm::Inside),
     /// Take away what runs that have ended have left standing.
     Clean,
     /// Be a small real server, until SIGTERM.
@@ -149,18 +158,39 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Demo { keep, plain, bpvs } => {
+        Command::Demo {
+            swarm: true,
+            plain,
+            bpvs,
+            ..
+        } => {
+            prepare()?;
+            swarm::demo(&daemon::find_bpvs(bpvs)?, plain)?;
+        }
+        Command::SwarmInside(inside) => {
+            prepare()?;
+            return swarm::inside(&inside);
+        }
+        Command::Demo {
+            keep, plain, bpvs, ..
+        } => {
             prepare()?;
             demo::run(&daemon::find_bpvs(bpvs)?, keep, plain)?;
         }
         Command::Test {
             long,
             filter,
+            without,
             list,
             keep,
             bpvs,
         } => {
-            let choice = suite::Choice { long, filter, keep };
+            let choice = suite::Choice {
+                long,
+                filter,
+                without,
+                keep,
+            };
             if list {
                 suite::list(&choice);
                 return Ok(ExitCode::SUCCESS);

@@ -39,6 +39,17 @@ impl Host {
         })))
     }
 
+    /// A namespace that somebody else made, by the file that it is mounted over.
+    pub(crate) fn at(name: &str, path: &std::path::Path) -> Result<Self> {
+        let file = std::fs::File::open(path)
+            .with_context(|| format!("cannot open the namespace {}", path.display()))?;
+        Ok(Self(Arc::new(Inner {
+            name: name.into(),
+            namespace: path.display().to_string(),
+            fd: file.into(),
+        })))
+    }
+
     /// The host's name within its lab, such as `client`.
     pub fn name(&self) -> &str {
         &self.0.name

@@ -6,7 +6,8 @@
 //!
 //! From the bottom up: [`netns`] enters namespaces, [`lab`] owns them, [`wiring`] joins them,
 //! [`topology`] has the networks that the cases use, [`serve`] and [`load`] are the two ends of the
-//! traffic, [`daemon`] runs `bpvs`, [`suite`] and [`demo`] are what a person starts.
+//! traffic, [`daemon`] runs `bpvs`, [`swarm`] runs real container engines, [`suite`] and [`demo`] are
+//! what a person starts.
 //!
 //! Nothing is made in the namespace in which the lab is started: every interface lives in a
 //! namespace of the lab's own.
@@ -37,6 +38,7 @@ pub mod slow;
 mod socket;
 pub mod state;
 pub mod suite;
+pub mod swarm;
 pub mod tap;
 pub mod task;
 pub mod topology;

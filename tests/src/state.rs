@@ -66,6 +66,7 @@ pub fn remove(name: &str) -> Result<()> {
     for process in processes(name) {
         process.kill();
     }
+    crate::swarm::remove_cgroups(name);
     let folder = folder(name);
     for mount in mounts_below(&folder) {
         note(

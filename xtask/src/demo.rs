@@ -9,6 +9,9 @@ use crate::{cargo::Cargo, console::note, machine, setup, test, toolchain::Search
 
 #[derive(Args)]
 pub(crate) struct Arguments {
+    /// Serve a real Docker Swarm of two engines instead of plain namespaces.
+    #[arg(long, conflicts_with = "keep")]
+    swarm: bool,
     /// Leave the lab standing, and say how to enter each of its hosts.
     #[arg(long)]
     keep: bool,
@@ -35,6 +38,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     lab.arg("demo").arg("--bpvs").arg(machine::release("bpvs"));
     if arguments.keep {
         lab.arg("--keep");
+    }
+    if arguments.swarm {
+        lab.arg("--swarm");
     }
     if arguments.plain {
         lab.arg("--plain");

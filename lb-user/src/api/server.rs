@@ -109,6 +109,7 @@ fn peer_namespace(stream: &UnixStream) -> Result<NetNs, String> {
 fn router(handle: Handle) -> Router {
     Router::new()
         .route("/v1/status", get(status))
+        .route("/v1/swarm", get(swarm))
         .route("/v1/table", get(table))
         .route("/v1/connections", get(connections))
         .route("/v1/stats", get(stats))
@@ -238,6 +239,10 @@ async fn command(handle: &Handle, caller: &Caller, command: Command) -> Answer {
 
 async fn status(State(handle): State<Handle>) -> Answer {
     read(&handle, Request::Status).await
+}
+
+async fn swarm(State(handle): State<Handle>) -> Answer {
+    Ok(Json(handle.swarm()?).into_response())
 }
 
 async fn table(State(handle): State<Handle>, Extension(caller): Extension<Caller>) -> Answer {

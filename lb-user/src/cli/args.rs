@@ -12,6 +12,7 @@ use crate::model::{
     Scheduler, SchedulerFlags, ServiceKey, SettingsEdit, SourceNat, check_timeout, parse_duration,
     parse_prefix,
 };
+use crate::provider::swarm;
 
 /// Virtual services in eBPF: what IPVS does, on kernels without it.
 ///
@@ -119,6 +120,10 @@ Examples:
     ///
     /// Also what commands have changed of what a file had declared, and what does not work at present.
     Status(ReadArgs),
+    /// Show the Docker Swarm that the daemon follows: networks, services, tasks
+    ///
+    /// The daemon follows one with `bpvs run --swarm`, or with [provider.swarm] in its file.
+    Swarm(ReadArgs),
     /// Be ipvsadm: the same commands, options and output
     ///
     /// The program is ipvsadm by itself where it is called by that name, as by a link. `bpvs ipvsadm -h` lists its
@@ -156,6 +161,18 @@ pub struct RunArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "its fields are documented")]
     pub bpffs: BpffsArgs,
+    /// Serve the Docker Swarm of this node, as IPVS would; dockerd's socket, if it is elsewhere
+    #[arg(
+        long,
+        value_name = "SOCKET",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = swarm::DOCKER
+    )]
+    pub swarm: Option<String>,
+    /// With --swarm: where dockerd has its sandboxes (netns in its --exec-root)
+    #[arg(long, value_name = "DIR", requires = "swarm", default_value = swarm::SANDBOXES)]
+    pub swarm_sandboxes: PathBuf,
     /// Room for this many connections
     #[arg(long, value_name = "N", default_value_t = 262_144, value_parser = value_parser!(u32).range(1024..=67_108_864))]
     pub connections: u32,

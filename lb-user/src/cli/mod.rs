@@ -20,6 +20,7 @@ mod service;
 mod settings;
 mod stats;
 mod status;
+mod swarm;
 mod table;
 
 use std::process::ExitCode;
@@ -90,6 +91,7 @@ async fn ask(context: &Context, command: Command, output: &mut Output) -> Result
         Command::Stats(args) => stats::stats(context, &args, output).await,
         Command::Zero { key } => service::zero(context, key).await,
         Command::Status(args) => status::status(context, args.json, output).await,
+        Command::Swarm(args) => swarm::swarm(context, args.json, output).await,
         Command::Completions { shell } => generate::completions(shell, output),
         Command::Man { dir } => generate::man(&dir),
     }

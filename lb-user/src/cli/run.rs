@@ -9,6 +9,7 @@ use super::args::RunArgs;
 use super::{CliError, Context};
 use crate::daemon::{self, Options};
 use crate::datapath;
+use crate::provider::swarm;
 
 /// Threads for the API and the watches; the engine has one of its own.
 const WORKERS: usize = 2;
@@ -31,6 +32,11 @@ pub(super) fn run(context: Context, args: RunArgs) -> Result<(), CliError> {
     let options = Options {
         run_dir: context.run_dir,
         config: args.config,
+        swarm: args.swarm.map(|docker| swarm::Options {
+            docker,
+            sandboxes: args.swarm_sandboxes,
+            ..swarm::Options::default()
+        }),
         datapath: datapath::Options {
             bpffs: args.bpffs.bpffs,
             connections: args.connections,

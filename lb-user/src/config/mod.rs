@@ -27,6 +27,9 @@
 //! netns = "lb"
 //!   [[scope.service]]
 //!   address = "tcp:10.0.0.100:80"
+//!
+//! [provider.swarm]                  # a daemon that is started with the file follows this node's Docker Swarm
+//! timeout = "8h"
 //! ```
 //!
 //! The order in a file is the order in which commands would have added: the last server of a service is the newest.
@@ -43,6 +46,7 @@ pub use error::ConfigError;
 use problem::Problem;
 
 use crate::control::Declared;
+use crate::provider::swarm;
 
 /// A file as it was read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -51,6 +55,8 @@ pub struct Config {
     pub here: Declared,
     /// What it says about other scopes, in the order of the file.
     pub scopes: Vec<ScopeConfig>,
+    /// The Swarm that a daemon that is started with the file follows.
+    pub swarm: Option<swarm::Options>,
 }
 
 /// What a file says about another scope of the host.

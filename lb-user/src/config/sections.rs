@@ -15,6 +15,7 @@ use crate::model::{
     MarkValue, ModelError, Netmask, Persistence, Server, Service, ServiceKey, Setting, Settings,
     SettingsEdit, SourceNat, TableError, Xdp, check_timeout, parse_duration, parse_prefix,
 };
+use crate::provider::swarm;
 
 const TIMEOUTS_EXAMPLE: &str = "timeouts = { tcp = \"15m\", udp = \"5m\" }";
 
@@ -50,7 +51,7 @@ pub(super) fn document(text: &str) -> Result<Config, Problem> {
         "the file",
         document.span(),
         table,
-        &["service", "mark", "settings", "scope"],
+        &["service", "mark", "settings", "scope", "provider"],
     )?;
     let here = declared(text, &top, &HERE)?;
 
@@ -77,7 +78,34 @@ pub(super) fn document(text: &str) -> Result<Config, Problem> {
             declared: declared(text, &section, &SCOPE)?,
         });
     }
-    Ok(Config { here, scopes })
+    Ok(Config {
+        here,
+        scopes,
+        swarm: swarm(&top)?,
+    })
+}
+
+/// `[provider.swarm]`.
+fn swarm(top: &Section<'_>) -> Result<Option<swarm::Options>, Problem> {
+    let example = "[provider.swarm]";
+    let Some(providers) = top.table("provider", "[provider]", &["swarm"], example)? else {
+        return Ok(None);
+    };
+    let known = ["docker", "sandboxes", "timeout"];
+    let Some(section) = providers.table("swarm", example, &known, example)? else {
+        return Ok(None);
+    };
+    let mut options = swarm::Options::default();
+    if let Some(docker) = section.text("docker", swarm::DOCKER)? {
+        options.docker = docker.value.into();
+    }
+    if let Some(folder) = section.text("sandboxes", swarm::SANDBOXES)? {
+        options.sandboxes = folder.value.into();
+    }
+    if let Some(timeout) = timeout(&section, "timeout")? {
+        options.tcp_timeout = timeout;
+    }
+    Ok(Some(options))
 }
 
 /// What TOML itself does not allow, but for the one case in which its message would lead astray.

@@ -158,7 +158,7 @@ fn keys() {
     );
     refused(
         "banana = 1",
-        "lb.toml:1:1: unknown key `banana` in the file\nhave: service, mark, settings, scope",
+        "lb.toml:1:1: unknown key `banana` in the file\nhave: service, mark, settings, scope, provider",
     );
     refused(
         "[settings]\ntimeouts = { tcp_fin = \"2m\" }",
@@ -335,11 +335,6 @@ fn persistence() {
         "lb.toml:3:14: timeout 40d is out of range\na timeout is at least 1s and at most 31d, in whole seconds",
     );
     refused(
-        "[[service]]\naddress = \"tcp:10.0.0.1:0\"",
-        "lb.toml:2:11: the service tcp:10.0.0.1:0 takes all ports, which only a persistent one can\n\
-         make it persistent; or set a mark with a mark rule, and add a fwmark service for it",
-    );
-    refused(
         &service("one-packet = true"),
         "lb.toml:2:11: the service tcp:10.0.0.1:80 takes no UDP, and only datagrams can be scheduled one by one\n\
          leave it out, or use a UDP or fwmark service",
@@ -471,4 +466,22 @@ proptest! {
         let _ = MarkRule::parse_ports(&text);
         let _ = Server::parse_socket(&text, &ServiceKey::fwmark(1, AddressFamily::V4).unwrap());
     }
+}
+
+#[test]
+fn a_swarm_to_follow() {
+    let swarm = |text: &str| parse("f", text).map(|config| config.swarm);
+    assert_eq!(swarm("").unwrap(), None);
+    let options = swarm("[provider.swarm]").unwrap().unwrap();
+    assert_eq!(options, swarm::Options::default());
+    let text = "[provider.swarm]\ndocker = \"/d.sock\"\nsandboxes = \"/s\"\ntimeout = \"8h\"";
+    let options = swarm(text).unwrap().unwrap();
+    assert_eq!(options.docker, "/d.sock");
+    assert_eq!(options.sandboxes, Path::new("/s"));
+    assert_eq!(options.tcp_timeout.as_secs(), 8 * 3600);
+    let error = swarm("[provider.swarm]\ntimeouts = \"8h\"").unwrap_err();
+    assert!(
+        error.to_string().contains("unknown key `timeouts`"),
+        "{error}"
+    );
 }

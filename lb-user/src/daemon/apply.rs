@@ -1,4 +1,4 @@
-//! Applying a file: what it declares in each scope, against what its scope claims there.
+//! Applying what a file or a provider declares in each scope, against what it claims there.
 
 use tracing::info;
 
@@ -32,11 +32,40 @@ impl Engine {
             return Ok(Vec::new());
         };
         let origin = KnownNetNs::of(&first.netns).origin();
-        let targets = self.targets(scopes, &origin)?;
+        let report = self.declare(scopes, &origin, dry_run)?;
+        if !dry_run && !report.is_empty() {
+            info!("a file was applied");
+        }
+        Ok(report)
+    }
+
+    /// Makes everything so as a provider says, or nothing.
+    pub(super) fn provide(
+        &mut self,
+        provider: &str,
+        scopes: Vec<ApplyScope>,
+    ) -> Result<(), Failure> {
+        let origin = Origin(format!("provider {provider}"));
+        for scope in self.declare(scopes, &origin, false)? {
+            let netns = scope.netns.as_deref().unwrap_or("the node");
+            for change in scope.changes {
+                info!("{provider}: in {netns}: {change}");
+            }
+        }
+        Ok(())
+    }
+
+    fn declare(
+        &mut self,
+        scopes: Vec<ApplyScope>,
+        origin: &Origin,
+        dry_run: bool,
+    ) -> Result<Vec<wire::ScopeChanges>, Failure> {
+        let targets = self.targets(scopes, origin)?;
         // Judged before anything is made.
         let mut report = Vec::new();
         for target in &targets {
-            let (ops, _, lines) = self.plan(target.id, &origin, target.declared.clone())?;
+            let (ops, _, lines) = self.plan(target.id, origin, target.declared.clone())?;
             ops.iter().try_for_each(support::op)?;
             if !lines.is_empty() {
                 report.push(wire::ScopeChanges {
@@ -49,7 +78,7 @@ impl Engine {
             return Ok(report);
         }
         let mut opened = Vec::new();
-        let outcome = self.carry_out(targets, &origin, &mut opened);
+        let outcome = self.carry_out(targets, origin, &mut opened);
         if outcome.is_err() {
             opened.into_iter().for_each(|id| self.close(id));
         }
@@ -84,7 +113,6 @@ impl Engine {
         }
         if !planned.is_empty() {
             self.change(planned)?;
-            info!("a file was applied");
         }
         Ok(())
     }

@@ -213,6 +213,9 @@ impl Engine {
                 self.command(netns, &command).map(|()| Reply::Done)
             }
             Request::Apply { scopes, dry_run } => self.apply(scopes, dry_run).map(Reply::Changes),
+            Request::Provide { provider, scopes } => {
+                self.provide(&provider, scopes).map(|()| Reply::Done)
+            }
             Request::Down => Err(Failure::new(FailureKind::Ending, "the daemon is ending")),
         }
     }

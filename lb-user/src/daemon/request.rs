@@ -7,6 +7,7 @@ use crate::control::{Command, Declared, NotYet};
 use crate::datapath::DatapathError;
 use crate::model::{ServiceKey, TableError};
 use crate::net::{NetError, NetNs};
+use crate::provider::swarm::Report;
 
 use super::engine::Message;
 
@@ -55,6 +56,13 @@ pub enum Request {
         scopes: Vec<ApplyScope>,
         /// Only say what would change.
         dry_run: bool,
+    },
+    /// What a provider says about all scopes, whole or not at all.
+    Provide {
+        /// Its name, by which its claims are known.
+        provider: String,
+        /// What it says about each scope; what it claimed elsewhere goes.
+        scopes: Vec<ApplyScope>,
     },
     /// Remove everything and end.
     Down,
@@ -192,13 +200,44 @@ impl From<NetError> for Failure {
 #[derive(Debug, Clone)]
 pub struct Handle {
     messages: mpsc::UnboundedSender<Message>,
+    swarm: Option<Report>,
 }
 
 impl Handle {
     /// A handle that sends here.
     #[must_use]
     pub(super) fn new(messages: mpsc::UnboundedSender<Message>) -> Self {
-        Self { messages }
+        Self {
+            messages,
+            swarm: None,
+        }
+    }
+
+    /// The same, with what the Swarm provider tells about itself.
+    #[must_use]
+    pub(super) fn with_swarm(self, report: Option<Report>) -> Self {
+        Self {
+            swarm: report,
+            ..self
+        }
+    }
+
+    /// What the Swarm provider tells about itself.
+    ///
+    /// # Errors
+    /// The daemon runs without it.
+    pub fn swarm(&self) -> Result<wire::Swarm, Failure> {
+        let report = self.swarm.as_ref().ok_or_else(|| {
+            Failure::new(FailureKind::Missing, "the daemon follows no Swarm")
+                .hint("start it as `bpvs run --swarm`, or with [provider.swarm] in its file")
+        })?;
+        Ok(report.get())
+    }
+
+    /// Whether the daemon has ended.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.messages.is_closed()
     }
 
     /// Asks, and waits for the answer.

@@ -24,6 +24,7 @@ use crate::api::server;
 use crate::config::{Config, ConfigError};
 use crate::datapath::{self, DatapathError};
 use crate::net::{NeighbourKeeper, NetError, NetNs};
+use crate::provider::swarm;
 
 /// The name of the socket in the run directory.
 pub const SOCKET: &str = "bpvs.sock";
@@ -35,6 +36,8 @@ pub struct Options {
     pub run_dir: PathBuf,
     /// A file to apply before serving.
     pub config: Option<PathBuf>,
+    /// The Swarm to follow, whatever the file says.
+    pub swarm: Option<swarm::Options>,
     /// The datapath's own.
     pub datapath: datapath::Options,
 }
@@ -194,9 +197,18 @@ pub async fn run(
         begun.await.map_err(|_| RunError::Engine)??;
         thread
     };
-    let handle = Handle::new(sender.clone());
+    let wanted = config.as_ref().and_then(|config| config.swarm.clone());
+    let wanted = options.swarm.clone().or(wanted);
+    let report = wanted.as_ref().map(|_| swarm::Report::default());
+    let handle = Handle::new(sender.clone()).with_swarm(report.clone());
     if let Some(config) = config {
         apply(&handle, config).await?;
+    }
+    match (wanted, report) {
+        (Some(wanted), Some(report)) => {
+            tokio::spawn(swarm::watch(wanted, handle.clone(), report));
+        }
+        _ => give_up(&handle, swarm::NAME).await?,
     }
 
     // A socket that the service manager listens at stays when the daemon ends: the next caller starts it again.
@@ -282,6 +294,19 @@ async fn apply(handle: &Handle, config: Config) -> Result<(), RunError> {
             scopes,
             dry_run: false,
         })
+        .await
+        .map(drop)
+        .map_err(RunError::Apply)
+}
+
+/// Takes back what an earlier daemon's provider declared, when there is none any more.
+async fn give_up(handle: &Handle, provider: &str) -> Result<(), RunError> {
+    let request = Request::Provide {
+        provider: provider.into(),
+        scopes: Vec::new(),
+    };
+    handle
+        .call(request)
         .await
         .map(drop)
         .map_err(RunError::Apply)

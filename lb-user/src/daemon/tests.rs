@@ -506,3 +506,36 @@ fn ten_thousand_services_with_ten_servers_each() {
     .unwrap();
     eprintln!("one command: {:?}", begun.elapsed());
 }
+
+#[test]
+fn a_provider_removes_only_what_it_declared() {
+    let (dir, datapath) = (TempDir::new(), FakeDatapath::new());
+    let mut engine = start(datapath.clone(), dir.path()).unwrap();
+    let provide = |engine: &mut Engine, text: Option<&str>| {
+        let scope = |text: &str| ApplyScope {
+            name: None,
+            netns: here(),
+            declared: Declared {
+                table: table(text),
+                has_settings: false,
+            },
+        };
+        let request = Request::Provide {
+            provider: "swarm".into(),
+            scopes: text.map(scope).into_iter().collect(),
+        };
+        engine.handle(request).map(drop).unwrap();
+    };
+    apply(&mut engine, "tcp:10.0.0.9:80 rr 10.1.0.9:80/1").unwrap();
+    provide(&mut engine, Some("tcp:10.0.0.1:80 rr 10.1.0.1:80/1"));
+    let both = table("tcp:10.0.0.9:80 rr 10.1.0.9:80/1; tcp:10.0.0.1:80 rr 10.1.0.1:80/1");
+    assert_eq!(held(&datapath), both);
+    // The file that was applied here is another source than the provider.
+    apply(&mut engine, "").unwrap();
+    let own = table("tcp:10.0.0.1:80 rr 10.1.0.1:80/1");
+    assert_eq!(held(&datapath), own);
+    apply(&mut engine, "tcp:10.0.0.9:80 rr 10.1.0.9:80/1").unwrap();
+    // A scope that it no longer speaks of.
+    provide(&mut engine, None);
+    assert_eq!(held(&datapath), table("tcp:10.0.0.9:80 rr 10.1.0.9:80/1"));
+}

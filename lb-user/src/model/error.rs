@@ -25,8 +25,6 @@ pub enum ModelError {
     ServerAddress(String),
     #[error("{0} is not a unicast address")]
     NotUnicast(IpAddr),
-    #[error("the service {0} takes all ports, which only a persistent one can")]
-    PortZeroService(String),
     #[error("{method} cannot send to port {port} what came for port {service}")]
     ServerPort {
         method: ForwardingMethod,
@@ -130,9 +128,6 @@ impl ModelError {
             Self::Port(_) | Self::PortRange(_) => "a port is a number from 1 to 65535".into(),
             Self::ServerAddress(_) => "write address and port, as in 10.0.1.11:80".into(),
             Self::NotUnicast(_) => "give an address that one host can own".into(),
-            Self::PortZeroService(_) => {
-                "make it persistent; or set a mark with a mark rule, and add a fwmark service for it".into()
-            }
             Self::ServerPort { service, .. } => {
                 format!("leave the port out, which means {service}; or use masq")
             }

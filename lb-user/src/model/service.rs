@@ -23,7 +23,7 @@ pub enum ServiceKey {
         protocol: Protocol,
         /// Their destination, unicast.
         address: IpAddr,
-        /// Their destination port; 0 for those to all ports, which a persistent service alone can have.
+        /// Their destination port; 0 for those to all ports that no other service has.
         port: u16,
     },
     /// Packets with this mark, of any protocol and to any port.
@@ -238,7 +238,7 @@ impl Service {
     /// The same, if its parts fit together.
     ///
     /// # Errors
-    /// Port 0 without persistence, a flag that does not fit the protocol, a source NAT address that is not unicast or of the other family, a timeout out of range, a server that does not
+    /// A flag that does not fit the protocol, a source NAT address that is not unicast or of the other family, a timeout out of range, a server that does not
     /// fit ([`Server::check`]), `answer` where there is no address, `loopback` where there is no port or no socket hook.
     pub fn checked(self) -> Result<Self, ModelError> {
         let key = || self.key.to_string();
@@ -251,12 +251,8 @@ impl Service {
         if self.loopback && !self.socket {
             return Err(ModelError::LoopbackWithoutSocket(key()));
         }
-        match (self.key, self.persistence) {
-            (_, Some(persistence)) => drop(persistence.checked(self.key.family())?),
-            (ServiceKey::Address { port: 0, .. }, None) => {
-                return Err(ModelError::PortZeroService(key()));
-            }
-            (_, None) => {}
+        if let Some(persistence) = self.persistence {
+            persistence.checked(self.key.family())?;
         }
         if self.one_packet && !self.key.takes(Protocol::Udp) {
             return Err(ModelError::OnePacket(key()));
@@ -374,11 +370,7 @@ mod tests {
             service.persistence = Some(Persistence::new(DEFAULT_PERSISTENCE, family));
             service
         };
-        let wrong = |service: Service| service.checked().unwrap_err().to_string();
-        assert_eq!(
-            wrong(service("tcp:10.0.0.1:0")),
-            "the service tcp:10.0.0.1:0 takes all ports, which only a persistent one can"
-        );
+        assert!(service("tcp:10.0.0.1:0").checked().is_ok());
         assert!(persistent("tcp:10.0.0.1:0").checked().is_ok());
         assert!(persistent("tcp:[fd00::1]:80").checked().is_ok());
         let mut other = persistent("tcp:10.0.0.1:80");

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use self::cluster::{Cluster, PUBLISHED, UDP_PORT, WEB_PORT};
-use self::transcript::Transcript;
+pub(crate) use self::transcript::Transcript;
 use crate::client;
 use crate::host::Host;
 use crate::lab::Lab;

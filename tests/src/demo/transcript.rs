@@ -6,13 +6,13 @@ use std::io::{IsTerminal as _, Write as _};
 /// Writes to standard output, with colour where that is wanted. Nobody reading any more is no
 /// failure.
 #[derive(Debug)]
-pub(super) struct Transcript {
+pub(crate) struct Transcript {
     colour: bool,
 }
 
 impl Transcript {
     /// Without colour when `plain`, when `NO_COLOR` is set, or when nobody sits at a terminal.
-    pub(super) fn new(plain: bool) -> Self {
+    pub(crate) fn new(plain: bool) -> Self {
         let wanted = !plain && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         Self {
             colour: wanted && std::io::stdout().is_terminal(),
@@ -30,25 +30,25 @@ impl Transcript {
     }
 
     /// A heading.
-    pub(super) fn heading(&self, text: &str) {
+    pub(crate) fn heading(&self, text: &str) {
         self.line("", "");
         self.line("1", &format!("== {text}"));
     }
 
     /// What a person would type on `host`.
-    pub(super) fn prompt(&self, host: impl Display, command: impl Display) {
+    pub(crate) fn prompt(&self, host: impl Display, command: impl Display) {
         self.line("36", &format!("  {host}$ {command}"));
     }
 
     /// What came back, each line indented.
-    pub(super) fn answer(&self, text: &str) {
+    pub(crate) fn answer(&self, text: &str) {
         for line in text.trim_end().lines() {
             self.line("", &format!("  {line}"));
         }
     }
 
     /// At most `most` lines of what came back, and how many more there are.
-    pub(super) fn beginning(&self, text: &str, most: usize) {
+    pub(crate) fn beginning(&self, text: &str, most: usize) {
         let lines: Vec<&str> = text.trim_end().lines().collect();
         self.answer(&lines[..most.min(lines.len())].join("\n"));
         if lines.len() > most {
@@ -57,14 +57,14 @@ impl Transcript {
     }
 
     /// A remark on what is seen.
-    pub(super) fn remark(&self, text: &str) {
+    pub(crate) fn remark(&self, text: &str) {
         for line in text.lines() {
             self.line("2", &format!("  {line}"));
         }
     }
 
     /// A result that is worth looking at: green when it is as it should be, else red.
-    pub(super) fn result(&self, good: bool, text: &str) {
+    pub(crate) fn result(&self, good: bool, text: &str) {
         self.line(if good { "32" } else { "1;31" }, &format!("  {text}"));
     }
 }

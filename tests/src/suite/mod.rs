@@ -20,6 +20,7 @@ mod socket;
 mod socket_ends;
 mod statistics;
 mod survival;
+mod swarm;
 mod traffic;
 mod vlan;
 mod xdp;
@@ -150,6 +151,8 @@ pub struct Choice {
     pub long: bool,
     /// Only those whose name contains this.
     pub filter: Option<String>,
+    /// Not those whose name contains this.
+    pub without: Option<String>,
     /// Leave the labs of a failing case standing.
     pub keep: bool,
 }
@@ -182,6 +185,7 @@ fn all() -> impl Iterator<Item = &'static Case> {
         socket::CASES,
         socket_ends::CASES,
         survival::CASES,
+        swarm::CASES,
     ]
     .into_iter()
     .flatten()
@@ -189,10 +193,15 @@ fn all() -> impl Iterator<Item = &'static Case> {
 
 impl Choice {
     fn cases(&self) -> impl Iterator<Item = &'static Case> {
-        all().filter(|case| match &self.filter {
-            Some(text) => case.name.contains(text.as_str()),
-            None => self.long || !case.long,
-        })
+        all()
+            .filter(|case| match &self.filter {
+                Some(text) => case.name.contains(text.as_str()),
+                None => self.long || !case.long,
+            })
+            .filter(|case| {
+                let without = self.without.as_deref();
+                without.is_none_or(|text| !case.name.contains(text))
+            })
     }
 }
 

@@ -22,7 +22,7 @@ const COMPILER: &[&str] = &["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"]
 const LLVM: &[&str] = &["llvm-22-dev", "libllvm22"];
 
 /// Programs that have to be there: name, Debian's packages, what for.
-const PROGRAMS: [(&str, &[&str], &str); 4] = [
+const PROGRAMS: [(&str, &[&str], &str); 5] = [
     ("cc", &["gcc", "libc6-dev"], "links every program"),
     ("ip", &["iproute2"], "looks at the lab's namespaces"),
     (
@@ -31,6 +31,11 @@ const PROGRAMS: [(&str, &[&str], &str); 4] = [
         "asks service addresses in demo and tests",
     ),
     ("curl", &["curl"], "calls services in demo and tests"),
+    (
+        "dockerd",
+        &["docker.io"],
+        "runs the Swarm in demo --swarm and tests",
+    ),
 ];
 
 /// The same for guests. Their kernels come from Debian's packages, too, and are not installed.

@@ -8,6 +8,7 @@ mod mark;
 mod read;
 mod service;
 mod settings;
+mod swarm;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,7 @@ pub use service::{Edited, Server, ServerEdit, Service, ServiceEdit, SourceNat, T
 pub use settings::{
     Declared, ScopeTimeouts, Setting, Settings, SettingsEdit, all_settings, settings_edit,
 };
+pub use swarm::{Swarm, SwarmNetwork, SwarmService, SwarmTask};
 
 /// Why a request failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]

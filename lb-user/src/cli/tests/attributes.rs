@@ -56,11 +56,6 @@ UDP  10.0.0.100:53 rr persistent 6m mask 255.255.0.0
     );
     for (line, text) in [
         (
-            "service edit tcp:10.0.0.100:0 --persistent=off",
-            "error: the service tcp:10.0.0.100:0 takes all ports, which only a persistent one can\n\
-             hint: make it persistent; or set a mark with a mark rule, and add a fwmark service for it\n",
-        ),
-        (
             "service edit tcp:10.0.0.100:80 --netmask 24",
             "error: the service tcp:10.0.0.100:80 is not persistent, so a netmask means nothing to it\n\
              hint: make it persistent in the same command\n",

@@ -1,0 +1,228 @@
+//! What dockerd knows, in our words.
+//!
+//! A network that is inspected verbosely lists the services on it, on workers as on managers. Traps, all met: the ports
+//! in it are sentences, and say no protocol; `<nil>` stands for no address; the group without a name is that of plain
+//! containers; tasks come in another order every time; a service without a running task is not there.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv4Addr;
+
+use serde::Deserialize;
+
+use crate::model::Protocol;
+
+/// Labels of whatever has some.
+pub(super) type Labels = BTreeMap<String, String>;
+
+/// What a node's dockerd knows.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Seen {
+    /// The overlay networks that the node knows, by name.
+    pub(super) networks: Vec<Network>,
+    /// The address of the sandbox of published ports on the node's own bridge.
+    pub(super) gateway: Option<Ipv4Addr>,
+    /// What only managers know.
+    pub(super) managed: Option<Managed>,
+    /// Labels of the node's own containers, by the name of their service.
+    pub(super) containers: BTreeMap<String, Labels>,
+}
+
+/// What only managers know.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Managed {
+    /// The services by name.
+    pub(super) services: BTreeMap<String, Specified>,
+    /// The ids of all tasks that are meant to run.
+    pub(super) running: Vec<String>,
+}
+
+/// A service as it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Specified {
+    /// Its labels.
+    pub(super) labels: Labels,
+    /// The protocols of its published ports.
+    pub(super) published: Vec<(Protocol, u16)>,
+}
+
+/// An overlay network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Network {
+    /// Its id.
+    pub(super) id: String,
+    /// Its name.
+    pub(super) name: String,
+    /// Whether it carries published ports.
+    pub(super) ingress: bool,
+    /// Its labels.
+    pub(super) labels: Labels,
+    /// The address of the load balancer's sandbox on this node, if there is one.
+    pub(super) balancer: Option<Ipv4Addr>,
+    /// The services on it that have a service address, by name.
+    pub(super) services: Vec<Service>,
+}
+
+/// A service on a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Service {
+    /// Its name.
+    pub(super) name: String,
+    /// Its service address in the network.
+    pub(super) address: Ipv4Addr,
+    /// Its published ports, each with the task's own.
+    pub(super) published: Vec<Published>,
+    /// Its tasks, by address.
+    pub(super) tasks: Vec<Task>,
+}
+
+/// A published port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Published {
+    /// The port that the nodes have for it.
+    pub(super) port: u16,
+    /// The port at which the task listens.
+    pub(super) target: u16,
+}
+
+/// A task's end in a network.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Task {
+    /// Its address.
+    pub(super) address: Ipv4Addr,
+    /// Its name, the same in all networks; the last part is its id.
+    pub(super) name: String,
+    /// The address of its node.
+    pub(super) node: Option<Ipv4Addr>,
+}
+
+impl Task {
+    /// Its id.
+    pub(super) fn id(&self) -> &str {
+        self.name
+            .rsplit_once('.')
+            .map_or(self.name.as_str(), |(_, id)| id)
+    }
+}
+
+/// A service in a network as dockerd writes it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Written {
+    #[serde(rename = "VIP", default)]
+    address: String,
+    #[serde(default)]
+    ports: Option<Vec<String>>,
+    #[serde(default)]
+    tasks: Option<Vec<WrittenTask>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct WrittenTask {
+    #[serde(default)]
+    name: String,
+    #[serde(rename = "EndpointIP", default)]
+    address: String,
+    #[serde(default)]
+    info: Option<HashMap<String, String>>,
+}
+
+/// The key of the sandbox of published ports among the containers of a network.
+const INGRESS_BALANCER: &str = "ingress-sbox";
+
+/// A network that was inspected verbosely. None where it is not an overlay of a Swarm.
+pub(super) fn network(inspected: bollard::models::NetworkInspect) -> Option<Network> {
+    if inspected.driver.as_deref() != Some("overlay") || inspected.scope.as_deref() != Some("swarm")
+    {
+        return None;
+    }
+    let (id, name) = (inspected.id?, inspected.name?);
+    let ingress = inspected.ingress.unwrap_or(false);
+    let balancer = if ingress {
+        INGRESS_BALANCER.to_owned()
+    } else {
+        format!("lb-{name}")
+    };
+    let balancer = inspected
+        .containers
+        .and_then(|containers| address_of(containers.get(&balancer)?));
+    let written = inspected.services.unwrap_or_default().into_iter();
+    let mut services: Vec<Service> = written
+        .filter_map(|(name, written)| service(name, written))
+        .collect();
+    services.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    Some(Network {
+        id,
+        name,
+        ingress,
+        labels: inspected.labels.unwrap_or_default().into_iter().collect(),
+        balancer,
+        services,
+    })
+}
+
+/// The address of the sandbox of published ports on the node's bridge, from that bridge's inspection.
+pub(super) fn gateway(inspected: bollard::models::NetworkInspect) -> Option<Ipv4Addr> {
+    address_of(inspected.containers?.get(INGRESS_BALANCER)?)
+}
+
+fn address_of(endpoint: &bollard::models::EndpointResource) -> Option<Ipv4Addr> {
+    let address = endpoint.ipv4_address.as_deref()?;
+    address.split('/').next()?.parse().ok()
+}
+
+/// None where it has no service address: a group of plain containers, or a service that resolves to its tasks.
+fn service(name: String, written: serde_json::Value) -> Option<Service> {
+    let written: Written = serde_json::from_value(written).ok()?;
+    if name.is_empty() {
+        return None;
+    }
+    let address = written.address.parse().ok()?;
+    let mut tasks: Vec<Task> = written
+        .tasks
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(task)
+        .collect();
+    tasks.sort_unstable();
+    // One that is being replaced can be there twice.
+    tasks.dedup_by_key(|task| task.address);
+    let ports = written.ports.unwrap_or_default();
+    let mut published: Vec<Published> = ports.iter().filter_map(|text| port(text)).collect();
+    published.sort_unstable();
+    published.dedup();
+    Some(Service {
+        name,
+        address,
+        published,
+        tasks,
+    })
+}
+
+fn task(written: WrittenTask) -> Option<Task> {
+    Some(Task {
+        address: written.address.parse().ok()?,
+        name: written.name,
+        node: written
+            .info
+            .and_then(|info| info.get("Host IP")?.parse().ok()),
+    })
+}
+
+/// Reads `Target: 80, Publish: 8080`. A port that is published on the task's node alone says 0 here.
+fn port(text: &str) -> Option<Published> {
+    let (target, publish) = text.split_once(',')?;
+    let number = |text: &str, word: &str| {
+        let (name, number) = text.split_once(':')?;
+        (name.trim() == word).then(|| number.trim().parse::<u16>().ok())?
+    };
+    let published = Published {
+        port: number(publish, "Publish")?,
+        target: number(target, "Target")?,
+    };
+    (published.port != 0).then_some(published)
+}
+
+#[cfg(test)]
+#[path = "seen_tests.rs"]
+pub(super) mod tests;

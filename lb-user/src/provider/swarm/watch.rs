@@ -1,0 +1,268 @@
+//! Looks again and again, and tells the daemon what is to be served.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tracing::{info, warn};
+
+use super::docker::Engine;
+use super::drain::{self, Resolved};
+use super::node::Node;
+use super::plan::{Input, Place, Plan, plan};
+use super::seen::{Network, Seen};
+use super::{NAME, Options, Report, dns, sandboxes};
+use crate::api::wire;
+use crate::control::Declared;
+use crate::daemon::{ApplyScope, Failure, FailureKind, Handle, Request};
+use crate::net::{NetError, NetNs, NetNsId};
+
+/// How long nothing need happen until the next look. Tasks on other nodes come and go without news here; one that is
+/// to end is taken out of the DNS two seconds before.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// How long after news the look is taken, for news come in swarms.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// How long to wait for a dockerd that does not answer.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Why a look had no outcome. What was served before is served on.
+#[derive(Debug, thiserror::Error)]
+enum LookError {
+    #[error(transparent)]
+    Docker(#[from] super::docker::DockerError),
+    #[error(transparent)]
+    Net(#[from] NetError),
+    #[error("the node's addresses cannot be read: {0}")]
+    Node(#[from] nix::Error),
+    #[error("a look was interrupted")]
+    Interrupted,
+}
+
+/// Serves the Swarm of this node's dockerd until the daemon ends.
+pub async fn watch(options: Options, handle: Handle, report: Report) {
+    let mut watcher = Watcher {
+        options,
+        handle,
+        report,
+        applied: None,
+        told: BTreeSet::new(),
+    };
+    loop {
+        match Engine::connect(&watcher.options.docker).await {
+            Ok(engine) => {
+                info!("following the Swarm of {}", watcher.options.docker);
+                watcher.follow(&engine).await;
+            }
+            Err(error) => watcher.complain(&error),
+        }
+        if watcher.handle.is_closed() {
+            return;
+        }
+        sleep(RETRY).await;
+    }
+}
+
+struct Watcher {
+    options: Options,
+    handle: Handle,
+    report: Report,
+    /// What was declared last, so that the daemon is told only of changes.
+    applied: Option<Vec<(NetNsId, Declared)>>,
+    /// Problems that stand in the log already.
+    told: BTreeSet<String>,
+}
+
+/// What one look found.
+struct Look {
+    seen: Seen,
+    leaving: BTreeSet<String>,
+    sandboxes: BTreeMap<String, NetNs>,
+    node: Node,
+}
+
+impl Watcher {
+    /// Until dockerd no longer answers.
+    async fn follow(&mut self, engine: &Engine) {
+        let mut news = pin!(engine.news());
+        loop {
+            let next = Instant::now() + EVERY;
+            match self.look(engine).await {
+                Ok(look) => self.declare(look).await,
+                Err(error) => {
+                    self.complain(&error);
+                    return;
+                }
+            }
+            if self.handle.is_closed() {
+                return;
+            }
+            tokio::select! {
+                () = sleep_until(next) => {}
+                item = news.next() => match item {
+                    Some(Ok(_)) => {
+                        // The rest of the swarm.
+                        let settled = Instant::now() + SETTLE;
+                        while let Ok(Some(Ok(_))) = timeout(settled.saturating_duration_since(Instant::now()), news.next()).await {}
+                    }
+                    // dockerd ends: a new connection will tell.
+                    Some(Err(_)) | None => return,
+                },
+            }
+        }
+    }
+
+    async fn look(&self, engine: &Engine) -> Result<Look, LookError> {
+        let seen = engine.seen().await?;
+        let folder = self.options.sandboxes.clone();
+        let local = |network: &&Network| network.balancer.is_some();
+        let networks: Vec<Network> = seen.networks.iter().filter(local).cloned().collect();
+        // Where nobody says which protocol a published port has.
+        let unknown = seen.managed.is_none()
+            && networks.iter().any(|network| {
+                let mut services = network.services.iter();
+                services.any(|service| !service.published.is_empty())
+            });
+        let found = tokio::task::spawn_blocking(move || -> Result<_, LookError> {
+            let mut found = BTreeMap::new();
+            let mut resolved = BTreeMap::new();
+            for network in networks {
+                let Some(sandbox) = sandboxes::open(&folder, &network)? else {
+                    continue;
+                };
+                if !network.ingress {
+                    resolved.insert(network.id.clone(), resolve(&sandbox, &network));
+                }
+                found.insert(network.id, sandbox);
+            }
+            Ok((found, resolved, Node::read(unknown)?))
+        });
+        let (sandboxes, resolved, node) = found.await.map_err(|_| LookError::Interrupted)??;
+        let leaving = drain::leaving(&seen.networks, &resolved, seen.managed.as_ref());
+        Ok(Look {
+            seen,
+            leaving,
+            sandboxes,
+            node,
+        })
+    }
+
+    async fn declare(&mut self, look: Look) {
+        let there: BTreeSet<String> = look.sandboxes.keys().cloned().collect();
+        let mut plan = plan(&Input {
+            seen: &look.seen,
+            sandboxes: &there,
+            leaving: &look.leaving,
+            node: &look.node,
+            tcp_timeout: self.options.tcp_timeout,
+        });
+        let mut problems = std::mem::take(&mut plan.problems);
+        if let Err(failure) = self.apply(plan, &look).await {
+            let hint = failure.hint.map(|hint| format!(" ({hint})"));
+            problems.push(failure.message + &hint.unwrap_or_default());
+        }
+        for problem in &problems {
+            self.tell(problem);
+        }
+        self.told.retain(|told| problems.contains(told));
+        self.report.set(listing(&self.options, &look, problems));
+    }
+
+    async fn apply(&mut self, plan: Plan, look: &Look) -> Result<(), Failure> {
+        let (mut wanted, mut scopes) = (Vec::new(), Vec::new());
+        for (place, declared) in plan.scopes {
+            let (name, netns) = match place {
+                Place::Node => (None, NetNs::current()?),
+                Place::Sandbox(id) => {
+                    let Some(netns) = look.sandboxes.get(&id) else {
+                        continue;
+                    };
+                    (Some(netns.to_string()), netns.try_clone()?)
+                }
+            };
+            wanted.push((netns.id(), declared.clone()));
+            scopes.push(ApplyScope {
+                name,
+                netns,
+                declared,
+            });
+        }
+        if self.applied.as_ref() == Some(&wanted) {
+            return Ok(());
+        }
+        let provider = NAME.to_owned();
+        let request = Request::Provide { provider, scopes };
+        match self.handle.call(request).await {
+            Ok(_) => {
+                self.applied = Some(wanted);
+                Ok(())
+            }
+            Err(failure) if failure.kind == FailureKind::Ending => Ok(()),
+            Err(failure) => {
+                self.applied = None;
+                Err(failure)
+            }
+        }
+    }
+
+    fn complain(&mut self, error: &dyn std::error::Error) {
+        let problem = error.to_string();
+        self.tell(&problem);
+        self.report.failed(problem);
+    }
+
+    /// Into the log, once.
+    fn tell(&mut self, problem: &str) {
+        if self.told.insert(problem.to_owned()) {
+            warn!("swarm: {problem}");
+        }
+    }
+}
+
+fn resolve(sandbox: &NetNs, network: &Network) -> Resolved {
+    let services = drain::worth_asking(network);
+    let names: Vec<String> = services
+        .iter()
+        .map(|service| format!("tasks.{service}"))
+        .collect();
+    let answers = dns::ask(sandbox, &names);
+    let known = services.into_iter().zip(answers);
+    known
+        .filter_map(|(service, answer)| Some((service.to_owned(), answer?)))
+        .collect()
+}
+
+fn listing(options: &Options, look: &Look, problems: Vec<String>) -> wire::Swarm {
+    let networks = look.seen.networks.iter().map(|network| {
+        let services = network.services.iter().map(|service| {
+            let tasks = service.tasks.iter().map(|task| wire::SwarmTask {
+                name: task.name.clone(),
+                address: task.address,
+                node: task.node,
+                leaving: look.leaving.contains(&task.name),
+            });
+            wire::SwarmService {
+                name: service.name.clone(),
+                address: service.address,
+                published: service.published.iter().map(|p| p.port).collect(),
+                tasks: tasks.collect(),
+            }
+        });
+        wire::SwarmNetwork {
+            name: network.name.clone(),
+            id: network.id.clone(),
+            sandbox: look.sandboxes.get(&network.id).map(ToString::to_string),
+            address: network.balancer,
+            services: services.collect(),
+        }
+    });
+    wire::Swarm {
+        docker: options.docker.clone(),
+        manager: look.seen.managed.is_some(),
+        networks: networks.collect(),
+        problems,
+    }
+}
