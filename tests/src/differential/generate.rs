@@ -80,8 +80,9 @@ struct Maker {
     flows: Vec<(Protocol, SocketAddrV4, SocketAddrV4)>,
     /// How many clients came that had to be new ones.
     newcomers: usize,
-    /// Whether a server or a service was removed.
-    removed: bool,
+    /// Whether both count alike: what a removed server still sends is counted by bpvs only, and an
+    /// error of the director's own about direct routing by IPVS only.
+    counts_alike: bool,
     steps: Vec<Step>,
 }
 
@@ -108,7 +109,7 @@ impl Profile {
             services: Vec::new(),
             flows: Vec::new(),
             newcomers: 0,
-            removed: false,
+            counts_alike: true,
             steps: Vec::new(),
         };
         for _ in 0..1 + maker.random.below(2) {
@@ -123,8 +124,7 @@ impl Profile {
         for show in [Show::Services, Show::Connections, Show::Persistent] {
             maker.steps.push(Step::Show(show));
         }
-        // What a removed server still sends is counted by bpvs only.
-        if !maker.removed {
+        if maker.counts_alike {
             maker.steps.push(Step::Show(Show::Stats));
         }
         Script {
@@ -289,7 +289,7 @@ impl Maker {
 
     fn delete_server(&mut self) {
         if let Some((key, server, index)) = self.server() {
-            self.removed = true;
+            self.counts_alike = false;
             self.services[index]
                 .servers
                 .retain(|other| *other != server);
@@ -313,7 +313,7 @@ impl Maker {
 
     fn delete_service(&mut self) {
         if self.services.len() > 1 {
-            self.removed = true;
+            self.counts_alike = false;
             let index = self.random.below(self.services.len());
             let service = self.services.remove(index);
             let mut words = vec!["-D".to_owned()];
@@ -422,7 +422,10 @@ impl Maker {
         let mut packet = Packet::new(flow.1, way, flow.2, kind);
         match self.random.below(60) {
             // Of a reply that passes by: with `accept_local` the kernel's error comes from elsewhere.
-            0 if way == Way::Request || !self.profile.direct => packet.ttl = 1,
+            0 if way == Way::Request || !self.profile.direct => {
+                packet.ttl = 1;
+                self.counts_alike &= !self.profile.direct;
+            }
             1 => packet.tos = 0xb8,
             2 => packet.length = 1400,
             3 => packet.dont_fragment = true,
