@@ -248,11 +248,11 @@ fn direct(context: &Context) -> Result<()> {
     let deadline = Instant::now() + patient(Duration::from_secs(10));
     loop {
         let tap = Tap::open(&setup.net.director, "eth0")?;
-        same(
-            "who answers",
-            &client::who_udp(&setup.net.client, to)?.as_str(),
-            &"rs1",
-        )?;
+        // A driver loses what is under way when XDP is attached.
+        match client::who_udp(&setup.net.client, to) {
+            Err(_) if Instant::now() < deadline => continue,
+            who => same("who answers", &who?.as_str(), &"rs1")?,
+        }
         let (frames, _) = tap.passed()?;
         let questions = frames.iter().filter(|frame| {
             !frame.leaves
