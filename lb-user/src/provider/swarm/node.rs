@@ -9,41 +9,31 @@ use nix::ifaddrs::getifaddrs;
 
 use crate::model::Protocol;
 
+/// Ports at which somebody listens.
+pub(super) type Listeners = BTreeSet<(Protocol, u16)>;
+
 /// The node as it is now.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Node {
     /// Its addresses, but for those of the loopback interface.
     pub(super) addresses: BTreeSet<Ipv4Addr>,
     /// The ports at which somebody on it listens, at other addresses than loopback's; empty where it does not matter.
-    pub(super) listeners: BTreeSet<(Protocol, u16)>,
+    pub(super) listeners: Listeners,
     /// Whether its kernel has IPVS, and dockerd used it.
     pub(super) ipvs: bool,
 }
 
 impl Node {
-    /// The node of the calling thread's namespace. To look for listeners takes time where there are many sockets.
-    pub(super) fn read(look_for_listeners: bool) -> nix::Result<Self> {
+    /// The node of the calling thread's namespace; `listeners` where they are known, for to look for them takes time
+    /// where there are many sockets.
+    pub(super) fn read(listeners: Option<Listeners>) -> nix::Result<Self> {
         let addresses = getifaddrs()?
             .filter_map(|interface| Some(interface.address?.as_sockaddr_in()?.ip()))
             .filter(|address| !address.is_loopback())
             .collect();
-        let mut listeners = BTreeSet::new();
-        let tables = [
-            ("tcp", Protocol::Tcp, LISTEN),
-            ("tcp6", Protocol::Tcp, LISTEN),
-            ("udp", Protocol::Udp, UNCONNECTED),
-            ("udp6", Protocol::Udp, UNCONNECTED),
-        ];
-        for (table, protocol, state) in tables.into_iter().filter(|_| look_for_listeners) {
-            // Without IPv6 there is no such table.
-            let text =
-                fs::read_to_string(format!("/proc/thread-self/net/{table}")).unwrap_or_default();
-            let ports = listening(&text, state);
-            listeners.extend(ports.map(|port| (protocol, port)));
-        }
         Ok(Self {
             addresses,
-            listeners,
+            listeners: listeners.unwrap_or_else(all_listeners),
             ipvs: Path::new("/proc/thread-self/net/ip_vs").exists(),
         })
     }
@@ -56,6 +46,22 @@ impl Node {
             .filter(|protocol| self.listeners.contains(&(*protocol, port)) == self.ipvs)
             .collect()
     }
+}
+
+fn all_listeners() -> Listeners {
+    let mut listeners = Listeners::new();
+    for (table, protocol, state) in [
+        ("tcp", Protocol::Tcp, LISTEN),
+        ("tcp6", Protocol::Tcp, LISTEN),
+        ("udp", Protocol::Udp, UNCONNECTED),
+        ("udp6", Protocol::Udp, UNCONNECTED),
+    ] {
+        // Without IPv6 there is no such table.
+        let text = fs::read_to_string(format!("/proc/thread-self/net/{table}")).unwrap_or_default();
+        let ports = listening(&text, state);
+        listeners.extend(ports.map(|port| (protocol, port)));
+    }
+    listeners
 }
 
 /// States in the kernel's tables of sockets.
@@ -106,9 +112,10 @@ mod tests {
     fn this_node() {
         let socket = std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
         let listener = (Protocol::Tcp, socket.local_addr().unwrap().port());
-        let node = Node::read(true).unwrap();
+        let node = Node::read(None).unwrap();
         assert!(!node.addresses.contains(&Ipv4Addr::LOCALHOST));
         assert!(node.listeners.contains(&listener));
-        assert!(Node::read(false).unwrap().listeners.is_empty());
+        let known = Listeners::from([(Protocol::Udp, 9)]);
+        assert_eq!(Node::read(Some(known.clone())).unwrap().listeners, known);
     }
 }

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use super::docker::Engine;
 use super::drain::{self, Resolved};
-use super::node::Node;
+use super::node::{Listeners, Node};
 use super::plan::{Input, Place, Plan, plan};
 use super::seen::{Network, Seen};
 use super::{NAME, Options, Report, dns, sandboxes};
@@ -25,6 +25,9 @@ const EVERY: Duration = Duration::from_millis(500);
 
 /// How long after news the look is taken, for news come in swarms.
 const SETTLE: Duration = Duration::from_millis(50);
+
+/// How long what was found of listeners on the node is good for: they seldom come and go.
+const LISTENERS: Duration = Duration::from_secs(5);
 
 /// How long to wait for a dockerd that does not answer.
 const RETRY: Duration = Duration::from_secs(1);
@@ -50,6 +53,7 @@ pub async fn watch(options: Options, handle: Handle, report: Report) {
         report,
         applied: None,
         told: BTreeSet::new(),
+        listeners: None,
     };
     loop {
         match Engine::connect(&watcher.options.docker).await {
@@ -74,6 +78,8 @@ struct Watcher {
     applied: Option<Vec<(NetNsId, Declared)>>,
     /// Problems that stand in the log already.
     told: BTreeSet<String>,
+    /// Who listens on the node, and when that was looked for.
+    listeners: Option<(Instant, Listeners)>,
 }
 
 /// What one look found.
@@ -115,7 +121,7 @@ impl Watcher {
         }
     }
 
-    async fn look(&self, engine: &Engine) -> Result<Look, LookError> {
+    async fn look(&mut self, engine: &Engine) -> Result<Look, LookError> {
         let seen = engine.seen().await?;
         let folder = self.options.sandboxes.clone();
         let local = |network: &&Network| network.balancer.is_some();
@@ -126,6 +132,14 @@ impl Watcher {
                 let mut services = network.services.iter();
                 services.any(|service| !service.published.is_empty())
             });
+        let looked = self.listeners.as_ref();
+        let listeners = if unknown {
+            let fresh = looked.filter(|(at, _)| at.elapsed() < LISTENERS);
+            fresh.map(|(_, listeners)| listeners.clone())
+        } else {
+            Some(Listeners::new())
+        };
+        let anew = listeners.is_none();
         let found = tokio::task::spawn_blocking(move || -> Result<_, LookError> {
             let mut found = BTreeMap::new();
             let mut resolved = BTreeMap::new();
@@ -138,9 +152,12 @@ impl Watcher {
                 }
                 found.insert(network.id, sandbox);
             }
-            Ok((found, resolved, Node::read(unknown)?))
+            Ok((found, resolved, Node::read(listeners)?))
         });
         let (sandboxes, resolved, node) = found.await.map_err(|_| LookError::Interrupted)??;
+        if anew {
+            self.listeners = Some((Instant::now(), node.listeners.clone()));
+        }
         let leaving = drain::leaving(&seen.networks, &resolved, seen.managed.as_ref());
         Ok(Look {
             seen,
