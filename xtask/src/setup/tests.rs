@@ -31,7 +31,6 @@ fn an_empty_path_needs_everything() {
     for package in [
         "gcc",
         "curl",
-        "docker.io",
         "rustc-web",
         "libstd-rust-web-dev-bpf",
         "llvm-22-dev",
