@@ -70,7 +70,7 @@ const COMPLETE: &str = "BPVS_LAB_COMPLETE=1";
 /// The random scripts of the differential suite that every run plays, and how long they may take.
 const BRIEF: &str = "guest 6.1: random scripts against IPVS";
 const BRIEF_SEEDS: &str = "1..20";
-const BRIEF_TIME: Duration = Duration::from_secs(10 * 60);
+const BRIEF_TIME: Duration = Duration::from_secs(20 * 60);
 
 /// Runs what every run needs of a guest: bpvs against the kernel's IPVS, which this machine need not
 /// have. Without apt there are no kernels, and it is left out.
@@ -86,7 +86,7 @@ pub(crate) fn brief(stages: &mut Stages) {
         // Not every Debian release offers it, and what is compared is this one's IPVS.
         let [oldest, ..] = &GUESTS;
         match oldest.prepare() {
-            Ok(_) => oldest.differential(BRIEF_TIME, &["--seeds", BRIEF_SEEDS]),
+            Ok(_) => oldest.differential(BRIEF_TIME, &["--seeds", BRIEF_SEEDS, "--steps", "60"]),
             Err(error) => Ok(Outcome::LeftOut(format!("no guest kernel 6.1: {error:#}"))),
         }
     });
