@@ -124,6 +124,12 @@ impl Bpf {
 
     /// Writes what depends on services, rules and network together: answered addresses, rules, flags.
     fn write_scope(&mut self, scope: ScopeId) -> Result<(), DatapathError> {
+        let tells = self
+            .check(scope)?
+            .rules
+            .settings
+            .is_on(Setting::NatIcmpSend);
+        self.services.tell_reals(&mut self.maps, scope, tells)?;
         let (mut has, mut answered) = (Has::default(), HashSet::<IpAddr>::new());
         let mut loopbacks = HashMap::<abi::ServiceKey<V4>, (ServiceKey, u32)>::new();
         for (key, at) in self.services.of(scope) {
@@ -272,8 +278,6 @@ impl Datapath for Bpf {
                     .get_mut(&scope)
                     .ok_or(DatapathError::NoSuchScope(scope))?;
                 open.rules.settings = settings.clone();
-                let tells = settings.is_on(Setting::NatIcmpSend);
-                self.services.tell_reals(&mut self.maps, scope, tells)?;
                 self.write_scope(scope)?;
                 // At once, and not only with the next tick.
                 return self.defend().map(drop);
@@ -413,6 +417,7 @@ impl Datapath for Bpf {
         for key in keys {
             self.services.remove(&mut self.maps, scope, &key)?;
         }
+        self.services.tell_reals(&mut self.maps, scope, false)?;
         self.sweeper.purge(&mut self.maps, scope)?;
         self.services.tidy(&self.maps)?;
         self.services.accounts.close(Owner::scope(scope))?;
