@@ -144,7 +144,8 @@ pub fn run(options: &Options) -> Result<bool> {
     for script in &scripts {
         let start = Instant::now();
         let mut report = bench.run(script)?;
-        if let (false, Some(again)) = (report.differences.is_empty(), goes_through(&bench, script)?)
+        if !report.differences.is_empty()
+            && let Some(again) = goes_through(&bench, script)?
         {
             total.once(script, &report);
             report = again;
