@@ -1,7 +1,7 @@
 //! The last step: hop limit, size, and the way out.
 
 use crate::{
-    abi::{Address, Be16, HOP_FORWARD, HOP_LOCAL, HOP_REDIRECT, HOP_RESOLVED, Hop, Tick},
+    abi::{Be16, Be32, HOP_FORWARD, HOP_LOCAL, HOP_REDIRECT, HOP_RESOLVED, Hop, Tick},
     family::{Family, Header},
     packet::Packet,
     tables::Tables,
@@ -18,8 +18,8 @@ pub struct Way {
     pub value: u32,
     /// The VLAN whose tag is to be set; 0 for none.
     pub vlan: u16,
-    /// Ethernet destination and source, where the kind is [`Kind::Addressed`].
-    pub ethernet: [u16; 6],
+    /// Ethernet destination and source, where they are known.
+    pub ethernet: [u32; 3],
 }
 
 /// The kinds of [`Way`].
@@ -29,7 +29,7 @@ pub enum Kind {
     Stay,
     /// To this host's stack, from a packet that this host was about to send.
     Up,
-    /// By the interface with the index `value`: the Ethernet addresses are known.
+    /// By the interface with the index `value` (with [`ENTER`](crate::abi::ENTER)): the Ethernet addresses are known.
     Addressed,
     /// By the interface with the index `value`; the kernel resolves the neighbour.
     Resolve,
@@ -51,7 +51,7 @@ impl Way {
             kind,
             value,
             vlan: 0,
-            ethernet: [0; 6],
+            ethernet: [0; 3],
         }
     }
 
@@ -77,6 +77,7 @@ pub fn way<F: Family, P: Packet, T: Tables<F::Address>>(
     header: &Header<F::Address>,
     l3: u32,
     index: u32,
+    now: Tick,
 ) -> Way {
     let egress = packet.arrival().egress;
     let Some(hop) = tables.hop(index) else {
@@ -106,27 +107,21 @@ pub fn way<F: Family, P: Packet, T: Tables<F::Address>>(
             };
         }
     }
-    addressed(packet, tables, hop).unwrap_or(Way::new(Kind::Resolve, hop.oif.load()))
+    addressed(packet, hop, now).unwrap_or(Way::new(Kind::Resolve, hop.oif.load()))
 }
 
 /// The way over a hop whose Ethernet addresses can be trusted: read whole, or not at all, for the daemon may be writing it.
 #[inline(always)]
-fn addressed<A: Address, P: Packet, T: Tables<A>>(
-    packet: &P,
-    tables: &T,
-    hop: &Hop,
-) -> Option<Way> {
+fn addressed<P: Packet>(packet: &P, hop: &Hop, now: Tick) -> Option<Way> {
     let before = hop.sequence.load();
     let flags = hop.flags.load();
-    let trusted = before & 1 == 0
-        && flags & HOP_RESOLVED != 0
-        && tables.now().since(Tick(hop.lease.load())) < 0;
+    let trusted =
+        before & 1 == 0 && flags & HOP_RESOLVED != 0 && now.since(Tick(hop.lease.load())) < 0;
     if !trusted {
         return None;
     }
-    let [a, b, c] = [0, 1, 2].map(|word: usize| hop.destination[word].load());
-    let [d, e, f] = [0, 1, 2].map(|word: usize| hop.source[word].load());
-    let (mut value, mut vlan) = (hop.oif.load(), 0);
+    let ethernet = [0, 1, 2].map(|word: usize| hop.ethernet[word].load());
+    let (mut value, mut vlan) = (hop.exit.load(), 0);
     if P::EARLY {
         value = hop.wire.load();
         vlan = hop.vlan.load() as u16;
@@ -138,7 +133,7 @@ fn addressed<A: Address, P: Packet, T: Tables<A>>(
         kind: Kind::Addressed,
         value,
         vlan,
-        ethernet: [a, b, c, d, e, f],
+        ethernet,
     })
 }
 
@@ -179,9 +174,7 @@ pub fn leave<F: Family, P: Packet, T: Tables<F::Address>>(
     if way.kind != Kind::Addressed {
         return Some(Verdict::new(Action::Resolve, way.value, reason));
     }
-    let [a, b, c, d, e, f] = way.ethernet;
-    set_mac(packet, 0, [a, b, c])?;
-    set_mac(packet, 6, [d, e, f])?;
+    packet.set_words(0, way.ethernet.map(Be32::from_raw))?;
     Some(Verdict::new(Action::Transmit, way.value, reason).tagged(way.vlan))
 }
 

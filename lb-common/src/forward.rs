@@ -63,13 +63,15 @@ pub(crate) fn way_out<F: Family, P: Packet, T: Tables<F::Address>>(
     header: &Header<F::Address>,
     key: &ConnKey<F::Address>,
     known: &Known<'_, F::Address>,
+    now: Tick,
 ) -> Way {
     // A local real server's reply is on its way to the client already: only its source is new.
     let on_its_way = known.is_reply() || !known.word.has(DIRECT);
     if packet.arrival().egress && known.to.dst == key.dst && on_its_way {
         return Way::STAY;
     }
-    emit::way::<F, P, T>(packet, tables, header, L3, hop::<_, P, T>(tables, known))
+    let hop = hop::<_, P, T>(tables, known, now);
+    emit::way::<F, P, T>(packet, tables, header, L3, hop, now)
 }
 
 /// What becomes of a packet that cannot leave.
@@ -84,11 +86,11 @@ pub(crate) fn obstructed(way: Way, is_reply: bool) -> Verdict {
 
 /// The connection's hop; looked up again when it has gone, and once a second in case the route has changed.
 #[inline(always)]
-fn hop<A: Address, P: Packet, T: Tables<A>>(tables: &T, known: &Known<'_, A>) -> u32 {
+fn hop<A: Address, P: Packet, T: Tables<A>>(tables: &T, known: &Known<'_, A>, now: Tick) -> u32 {
     let usable = tables
         .hop(known.hop)
         .is_some_and(|hop| matches!(hop.kind.load(), HOP_FORWARD | HOP_LOCAL));
-    let (now, seen) = (tables.now(), Tick(known.conn.seen.load()));
+    let seen = Tick(known.conn.seen.load());
     // Once a second the packet is recorded: it is yet to be, or has just been.
     let due = if P::EARLY {
         now.since(seen) >= Tick::SECOND as i32

@@ -444,7 +444,7 @@ impl<A: Address, T: Tables<A>> Turn<T> for Probe<'_, A> {
             Err(InsertError::Exists) => {}
         }
         // What has expired makes room by being looked at; what lives keeps its port, and another one is tried.
-        if !find::find(tables, &key).nothing() {
+        if !find::find(tables, &key, tables.now()).nothing() {
             if self.fixed {
                 return false;
             }

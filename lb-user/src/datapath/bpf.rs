@@ -15,7 +15,7 @@ use super::hook::{self, Hook};
 use super::loopback;
 use super::maps::{self, Maps};
 use super::marks::{Has, Rules};
-use super::network::Networks;
+use super::network::{Means, Networks};
 use super::pins::{self, Direction, Pins};
 use super::programs::{self, Programs};
 use super::services::Services;
@@ -179,9 +179,12 @@ impl Bpf {
             return Ok(());
         };
         open.early.look(open.netns.as_fd(), &network.interfaces)?;
-        let (attached, targets) = (open.early.attached(), open.early.targets());
-        self.networks
-            .set(&mut self.maps, scope, network, attached, targets)
+        let means = Means {
+            early: open.early.attached(),
+            targets: open.early.targets(),
+            shortcut: open.rules.settings.get(Setting::Shortcut),
+        };
+        self.networks.set(&mut self.maps, scope, network, means)
     }
 
     /// Looks whether other interfaces take redirected frames now: nobody announces that. What cannot be asked stays.
@@ -279,6 +282,7 @@ impl Datapath for Bpf {
                     .ok_or(DatapathError::NoSuchScope(scope))?;
                 open.rules.settings = settings.clone();
                 self.write_scope(scope)?;
+                self.write_network(scope)?;
                 // At once, and not only with the next tick.
                 return self.defend().map(drop);
             }

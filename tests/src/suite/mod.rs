@@ -16,6 +16,7 @@ mod schedulers;
 mod scopes;
 mod settings;
 mod setup;
+mod short_ways;
 mod socket;
 mod socket_ends;
 mod statistics;
@@ -168,6 +169,7 @@ fn all() -> impl Iterator<Item = &'static Case> {
         packets::CASES,
         schedulers::CASES,
         director::CASES,
+        short_ways::CASES,
         traffic::CASES,
         icmp::CASES,
         offload::CASES,
