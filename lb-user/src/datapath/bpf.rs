@@ -242,8 +242,11 @@ impl Datapath for Bpf {
             Op::AddService(service) => self.services.add(&mut self.maps, scope, service)?,
             Op::EditService(service) => self.services.edit(&self.maps, scope, service)?,
             Op::RemoveService(key) => {
-                self.services.remove(&mut self.maps, scope, key)?;
-                self.servers_removed(scope);
+                // Of servers that went before, while the setting was off, IPVS leaves the connections alone until one more
+                // server goes.
+                if self.services.remove(&mut self.maps, scope, key)? {
+                    self.servers_removed(scope);
+                }
             }
             Op::AddServer { service, server } => {
                 return self

@@ -194,14 +194,15 @@ impl Services {
         Ok(())
     }
 
-    /// Removes a service. Its connections stay until they end, as in IPVS.
+    /// Removes a service; gives whether servers went with it. Its connections stay until they end, as in IPVS.
     pub(super) fn remove(
         &mut self,
         maps: &mut Maps,
         scope: ScopeId,
         key: &ServiceKey,
-    ) -> Result<(), DatapathError> {
+    ) -> Result<bool, DatapathError> {
         let at = self.find(scope, key)?;
+        let had_servers = maps.services.at(at).head.load() != 0;
         let place = words::service_key(scope, key)?;
         let counted = self.total(maps, at)?;
         self.accounts.carry(Owner::scope(scope), at, counted)?;
@@ -210,7 +211,8 @@ impl Services {
             .map_err(ebpf_map("remove a service"))?;
         self.index.remove(&(scope, *key));
         self.accounts.settle(Owner::scope(scope))?;
-        self.give_up(maps, at, (scope, *key))
+        self.give_up(maps, at, (scope, *key))?;
+        Ok(had_servers)
     }
 
     /// Gives up the place of a service that has no key any more: at once, or when its servers are gone.
