@@ -244,7 +244,9 @@ impl Datapath for Bpf {
             Op::RemoveService(key) => {
                 // Of servers that went before, while the setting was off, IPVS leaves the connections alone until one more
                 // server goes.
-                if self.services.remove(&mut self.maps, scope, key)? {
+                let had_servers = self.services.has_servers(&self.maps, scope, key);
+                self.services.remove(&mut self.maps, scope, key)?;
+                if had_servers {
                     self.servers_removed(scope);
                 }
             }

@@ -194,15 +194,20 @@ impl Services {
         Ok(())
     }
 
-    /// Removes a service; gives whether servers went with it. Its connections stay until they end, as in IPVS.
+    /// Whether a service has servers.
+    pub(super) fn has_servers(&self, maps: &Maps, scope: ScopeId, key: &ServiceKey) -> bool {
+        self.find(scope, key)
+            .is_ok_and(|at| maps.services.at(at).head.load() != 0)
+    }
+
+    /// Removes a service. Its connections stay until they end, as in IPVS.
     pub(super) fn remove(
         &mut self,
         maps: &mut Maps,
         scope: ScopeId,
         key: &ServiceKey,
-    ) -> Result<bool, DatapathError> {
+    ) -> Result<(), DatapathError> {
         let at = self.find(scope, key)?;
-        let had_servers = maps.services.at(at).head.load() != 0;
         let place = words::service_key(scope, key)?;
         let counted = self.total(maps, at)?;
         self.accounts.carry(Owner::scope(scope), at, counted)?;
@@ -211,8 +216,7 @@ impl Services {
             .map_err(ebpf_map("remove a service"))?;
         self.index.remove(&(scope, *key));
         self.accounts.settle(Owner::scope(scope))?;
-        self.give_up(maps, at, (scope, *key))?;
-        Ok(had_servers)
+        self.give_up(maps, at, (scope, *key))
     }
 
     /// Gives up the place of a service that has no key any more: at once, or when its servers are gone.
