@@ -162,6 +162,19 @@ impl Maker {
         self.steps.push(Step::Ipvsadm(words));
     }
 
+    /// The mark of what is sent there: the one that it has, for TC and bpvs order rules for the same packets each in a
+    /// way of their own, or this one from now on.
+    fn mark(&mut self, protocol: Protocol, to: SocketAddrV4, drawn: u32) -> u32 {
+        let given = self.steps.iter().find_map(|step| match step {
+            Step::Mark(of, at, mark) if (*of, *at) == (protocol, to) => Some(*mark),
+            _ => None,
+        });
+        given.unwrap_or_else(|| {
+            self.steps.push(Step::Mark(protocol, to, drawn));
+            drawn
+        })
+    }
+
     fn add_service(&mut self) {
         let protocol = *self
             .random
@@ -171,8 +184,8 @@ impl Maker {
         let address = SocketAddrV4::new(Ipv4Addr::new(10, 9, 0, number as u8), port);
         let mark = self.profile.marks && self.random.one_in(6);
         let key = if mark {
-            let mark = 1 + self.random.below(3) as u32;
-            self.steps.push(Step::Mark(protocol, address, mark));
+            let drawn = 1 + self.random.below(3) as u32;
+            let mark = self.mark(protocol, address, drawn);
             vec!["-f".to_owned(), mark.to_string()]
         } else {
             let option = if protocol == Protocol::Tcp {
@@ -201,6 +214,7 @@ impl Maker {
     /// What follows the address in `-A` and `-E`.
     fn attributes(&mut self, udp: bool) -> Vec<String> {
         let scheduler = *self.random.one(self.profile.schedulers);
+        let once = udp && !self.is_said("schedule_icmp");
         let mut words = vec!["-s".to_owned(), scheduler.to_owned()];
         let mut add = |more: &[&str]| words.extend(more.iter().map(|&word| word.to_owned()));
         if scheduler == "sh" || scheduler == "mh" {
@@ -215,7 +229,7 @@ impl Maker {
             match self.random.below(8) {
                 0 => add(&["-p", "300"]),
                 1 => add(&["-p", "600", "-M", "255.255.255.0"]),
-                2 if udp => add(&["-o"]),
+                2 if once => add(&["-o"]),
                 _ => {}
             }
         }
@@ -332,7 +346,20 @@ impl Maker {
             ("schedule_icmp", 1),
         ]);
         let value = self.random.below(highest + 1).to_string();
+        // With both, IPVS schedules errors one by one, as bpvs does not.
+        if name == "schedule_icmp" && self.is_said("-o") {
+            return;
+        }
         self.steps.push(Step::Setting(name.to_owned(), value));
+    }
+
+    /// Whether some step so far has this word.
+    fn is_said(&self, word: &str) -> bool {
+        self.steps.iter().any(|step| match step {
+            Step::Ipvsadm(words) => words.iter().any(|said| said == word),
+            Step::Setting(name, _) => name == word,
+            _ => false,
+        })
     }
 
     /// Whether it matters for some service at this address how many connections a server has.
