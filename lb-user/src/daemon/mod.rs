@@ -9,6 +9,7 @@
 
 mod apply;
 mod change;
+mod commands;
 mod early;
 pub mod engine;
 mod fault;
@@ -17,6 +18,7 @@ pub mod journal;
 mod listing;
 pub mod networks;
 mod notify;
+mod reached;
 mod record;
 mod recover;
 mod request;

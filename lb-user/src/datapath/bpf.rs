@@ -1,12 +1,10 @@
 //! The datapath in the kernel: its parts behind the one trait.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use lb_common::abi::{self, ANSWER, LOOPBACK, NO_SOCKET, RESET, V4};
 use lb_common::verdict::Reason;
 
 use super::accounts::{Owner, Pinned};
@@ -20,10 +18,11 @@ use super::pins::{self, Direction, Pins};
 use super::programs::{self, Programs};
 use super::services::Services;
 use super::statistics::Statistics;
+use super::together::{Part, Together};
 use super::xdp::Early;
 use super::{
     Connection, Datapath, DatapathError, Options, ScopeCounters, SweepReport, counters, defence,
-    system, words,
+    system,
 };
 use crate::control::Op;
 use crate::model::{MarkRule, ScopeId, Service, ServiceKey, Setting, Settings, Table};
@@ -53,6 +52,7 @@ struct Open {
     network: Option<Network>,
     /// The keys by which services are reached at the loopback addresses.
     loopbacks: loopback::Keys,
+    together: Together,
 }
 
 impl Bpf {
@@ -130,44 +130,64 @@ impl Bpf {
             .settings
             .is_on(Setting::NatIcmpSend);
         self.services.tell_reals(&mut self.maps, scope, tells)?;
-        let (mut has, mut answered) = (Has::default(), HashSet::<IpAddr>::new());
-        let mut loopbacks = HashMap::<abi::ServiceKey<V4>, (ServiceKey, u32)>::new();
-        for (key, at) in self.services.of(scope) {
-            let flags = self.maps.services.at(at).flags.load();
-            let options = self.maps.services.at(at).options.load();
-            has.resets |= flags & RESET != 0;
-            has.sockets |= options & NO_SOCKET == 0;
-            if options & LOOPBACK != 0
-                && let Ok(own) = words::service_key(scope, &key)
-            {
-                let loopback = abi::ServiceKey::loopback(own.scope, own.protocol, own.port);
-                // Of several the first in a listing has it.
-                let first = loopbacks.entry(loopback).or_insert((key, at));
-                *first = (*first).min((key, at));
-            }
-            match key.socket() {
-                None => has.fwmarks = true,
-                Some(socket) => {
-                    has.port_zero |= socket.port() == 0;
-                    if flags & ANSWER != 0 {
-                        answered.insert(socket.ip());
-                    }
-                }
-            }
-        }
         let Some(open) = self.scopes.get_mut(&scope) else {
             return Err(DatapathError::NoSuchScope(scope));
         };
-        let loopbacks = loopbacks
-            .into_iter()
-            .map(|(loopback, (_, at))| (loopback, at))
-            .collect();
-        loopback::write(&mut self.maps, &mut open.loopbacks, loopbacks)?;
-        has.answers =
-            self.networks
-                .answer(&mut self.maps, scope, &answered, open.network.as_ref())?;
+        let wanted = open.together.loopbacks();
+        loopback::write(&mut self.maps, &mut open.loopbacks, wanted)?;
+        let answers = self.networks.answer(
+            &mut self.maps,
+            scope,
+            open.together.answered(),
+            open.network.as_ref(),
+        )?;
+        let has = open.together.has(answers);
         open.rules
             .write(&mut self.maps, scope, open.network.as_ref(), has)
+    }
+
+    /// The same where one service is different: looks at nothing else.
+    fn write_service(
+        &mut self,
+        scope: ScopeId,
+        parts: [Option<Part>; 2],
+    ) -> Result<(), DatapathError> {
+        let Some(open) = self.scopes.get_mut(&scope) else {
+            return Err(DatapathError::NoSuchScope(scope));
+        };
+        let parts = || parts.iter().flatten();
+        for key in parts().filter_map(Part::loopback) {
+            let at = open.together.loopback(&key);
+            loopback::write_one(&mut self.maps, &mut open.loopbacks, key, at)?;
+        }
+        for address in parts().filter_map(Part::answered) {
+            let wanted = open.together.answers(address);
+            self.networks.answer_one(
+                &mut self.maps,
+                scope,
+                (address, wanted),
+                open.network.as_ref(),
+            )?;
+        }
+        let has = open.together.has(self.networks.answers(scope));
+        open.rules.write_flags(&mut self.maps, scope, has)
+    }
+
+    /// Adds, edits or removes a service, and writes what depends on that.
+    fn change_service(
+        &mut self,
+        scope: ScopeId,
+        key: &ServiceKey,
+        change: impl FnOnce(&mut Services, &mut Maps) -> Result<(), DatapathError>,
+    ) -> Result<(), DatapathError> {
+        let before = self.services.part(&self.maps, scope, key);
+        let outcome = change(&mut self.services, &mut self.maps);
+        let after = self.services.part(&self.maps, scope, key);
+        if let Some(open) = self.scopes.get_mut(&scope) {
+            open.together.replace(before.as_ref(), after.as_ref());
+        }
+        outcome?;
+        self.write_service(scope, [before, after])
     }
 
     /// Writes routes, hops and interfaces, and what XDP may do with them.
@@ -238,27 +258,30 @@ impl Datapath for Bpf {
     fn apply(&mut self, scope: ScopeId, op: &Op) -> Result<(), DatapathError> {
         self.check(scope)?;
         match op {
-            Op::AddService(service) => self.services.add(&mut self.maps, scope, service)?,
-            Op::EditService(service) => self.services.edit(&self.maps, scope, service)?,
+            Op::AddService(service) => self.change_service(scope, &service.key, |all, maps| {
+                all.add(maps, scope, service)
+            }),
+            Op::EditService(service) => self.change_service(scope, &service.key, |all, maps| {
+                all.edit(maps, scope, service)
+            }),
             Op::RemoveService(key) => {
-                self.services.remove(&mut self.maps, scope, key)?;
+                self.change_service(scope, key, |all, maps| all.remove(maps, scope, key))?;
                 self.servers_removed(scope);
+                Ok(())
             }
             Op::AddServer { service, server } => {
-                return self
-                    .services
-                    .add_server(&mut self.maps, scope, service, server);
+                self.services
+                    .add_server(&mut self.maps, scope, service, server)
             }
             Op::EditServer { service, server } => {
-                return self
-                    .services
-                    .edit_server(&mut self.maps, scope, service, server);
+                self.services
+                    .edit_server(&mut self.maps, scope, service, server)
             }
             Op::RemoveServer { service, address } => {
                 self.services
                     .remove_server(&mut self.maps, scope, service, *address)?;
                 self.servers_removed(scope);
-                return Ok(());
+                Ok(())
             }
             Op::SetMarkRules(rules) => {
                 let open = self
@@ -266,11 +289,11 @@ impl Datapath for Bpf {
                     .get_mut(&scope)
                     .ok_or(DatapathError::NoSuchScope(scope))?;
                 let before = std::mem::replace(&mut open.rules.rules, rules.clone());
-                return self.write_scope(scope).inspect_err(|_| {
+                self.write_scope(scope).inspect_err(|_| {
                     if let Some(open) = self.scopes.get_mut(&scope) {
                         open.rules.rules = before;
                     }
-                });
+                })
             }
             Op::SetSettings(settings) => {
                 let open = self
@@ -280,10 +303,9 @@ impl Datapath for Bpf {
                 open.rules.settings = settings.clone();
                 self.write_scope(scope)?;
                 // At once, and not only with the next tick.
-                return self.defend().map(drop);
+                self.defend().map(drop)
             }
         }
-        self.write_scope(scope)
     }
 
     fn table(&self, scope: ScopeId) -> Result<Table, DatapathError> {
@@ -383,6 +405,10 @@ impl Datapath for Bpf {
         let netns = netns
             .try_clone_to_owned()
             .map_err(system("keep the network namespace".into()))?;
+        let mut together = Together::default();
+        for (key, _) in self.services.of(scope) {
+            together.replace(None, self.services.part(&self.maps, scope, &key).as_ref());
+        }
         self.scopes.insert(
             scope,
             Open {
@@ -392,6 +418,7 @@ impl Datapath for Bpf {
                 rules,
                 network: None,
                 loopbacks: loopback::read(&self.maps, scope)?,
+                together,
             },
         );
         self.load_ahead();

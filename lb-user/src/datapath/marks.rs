@@ -29,6 +29,8 @@ pub(super) struct Rules {
     /// Whether an earlier daemon has written the scope.
     written: bool,
     shapes: Vec<Option<Shape>>,
+    /// Whether any rule sets a part of the mark only.
+    masks: bool,
     keys: HashMap<MarkKey<V4>, abi::MarkValue>,
 }
 
@@ -55,6 +57,7 @@ impl Rules {
         rules.shapes = there.shapes[..count].iter().copied().map(Some).collect();
         rules.written = there.timeouts != [0; 16];
         rules.drop_rate = there.drop_rate;
+        rules.masks = there.flags & SCOPE_MARK_MASKS != 0;
         rules.last = Some(there);
         for entry in maps.marks.iter() {
             let (Plain(key), Plain(value)) = entry.map_err(ebpf_map("read the mark rules"))?;
@@ -133,8 +136,21 @@ impl Rules {
             }
         }
         self.shapes = shapes;
-        let masks = wanted.iter().any(|rule| rule.value.mask != u32::MAX);
-        let value = self.scope(has, masks);
+        self.masks = wanted.iter().any(|rule| rule.value.mask != u32::MAX);
+        self.write_flags(maps, scope, has)
+    }
+
+    /// Writes the scope again where it is different, with the rules as they were last written.
+    pub(super) fn write_flags(
+        &mut self,
+        maps: &mut Maps,
+        scope: ScopeId,
+        has: Has,
+    ) -> Result<(), DatapathError> {
+        let value = self.scope(has);
+        if self.last == Some(value) {
+            return Ok(());
+        }
         self.put(maps, scope, value)
     }
 
@@ -171,7 +187,7 @@ impl Rules {
         Ok(())
     }
 
-    fn scope(&self, has: Has, masks: bool) -> abi::Scope {
+    fn scope(&self, has: Has) -> abi::Scope {
         let timeouts = self.settings.timeouts;
         let mut value = abi::Scope {
             timeouts: [0; 16],
@@ -208,7 +224,7 @@ impl Rules {
             (has.answers, SCOPE_ANSWERS),
             (has.resets, SCOPE_RESETS),
             (has.sockets && on(Setting::SocketHook), SCOPE_SOCKETS),
-            (masks, SCOPE_MARK_MASKS),
+            (self.masks, SCOPE_MARK_MASKS),
         ];
         value.flags = flags
             .iter()

@@ -17,6 +17,7 @@ mod defence;
 mod devices;
 mod drop_log;
 mod hook;
+mod index;
 mod leaving;
 mod loopback;
 mod maps;
@@ -32,6 +33,7 @@ mod sockets;
 mod statistics;
 mod sys;
 mod templates;
+mod together;
 mod words;
 mod xdp;
 
