@@ -24,11 +24,16 @@ impl<'t> Draft<'t> {
         }
     }
 
-    /// The operations that do a command after those before it; nothing is tried of one that fails.
+    /// The operations that do a command after those before it; nothing is tried of one that fails, or of which `judge`
+    /// refuses an operation.
     ///
     /// # Errors
-    /// It does not fit the table as those before it would leave it.
-    pub fn command(&mut self, command: &Command) -> Result<Vec<Op>, TableError> {
+    /// It does not fit the table as those before it would leave it, or is refused.
+    pub fn command<E: From<TableError>>(
+        &mut self,
+        command: &Command,
+        judge: impl Fn(&Op) -> Result<(), E>,
+    ) -> Result<Vec<Op>, E> {
         match command {
             Command::AddService(service) => self.touch(&service.key)?,
             Command::EditService { key, .. } | Command::RemoveService(key) => self.touch(key)?,
@@ -55,6 +60,7 @@ impl<'t> Draft<'t> {
             }
         }
         let ops = command.ops(&self.part)?;
+        ops.iter().try_for_each(judge)?;
         // Of several each removes another service, which cannot fail.
         ops.iter().try_for_each(|op| op.apply_to(&mut self.part))?;
         Ok(ops)
@@ -86,6 +92,10 @@ mod tests {
     use crate::control::testing::{server, table};
     use crate::model::Service;
 
+    fn any(_: &Op) -> Result<(), TableError> {
+        Ok(())
+    }
+
     #[test]
     fn commands_build_on_those_before_them_and_one_that_fails_leaves_nothing() {
         let there =
@@ -106,7 +116,9 @@ mod tests {
             add(second, "10.1.0.8:80/1"),
         ];
         let mut draft = Draft::new(&there);
-        let outcomes = commands.each_ref().map(|command| draft.command(command));
+        let outcomes = commands
+            .each_ref()
+            .map(|command| draft.command(command, any));
         let refused: Vec<bool> = outcomes.iter().map(Result::is_err).collect();
         assert_eq!(refused, [false, true, false, false, true, false]);
 
@@ -122,12 +134,27 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_tried_of_what_is_refused() {
+        let there = Table::new();
+        let mut draft = Draft::new(&there);
+        let key: ServiceKey = "tcp:10.0.0.9:80".parse().unwrap();
+        let add = Command::AddService(Service::new(key, "rr".parse().unwrap()));
+        let refused = |_: &Op| Err(TableError::NoSuchService(key));
+        assert!(draft.command(&add, refused).is_err());
+        let (before, after) = draft.finish();
+        assert_eq!(
+            (&before.services[&key], &after.services[&key]),
+            (&None, &None)
+        );
+    }
+
+    #[test]
     fn a_flush_removes_what_was_added_before_it_too() {
         let there = table("tcp:10.0.0.1:80 rr; mark 7");
         let mut draft = Draft::new(&there);
         let new = Service::new("tcp:10.0.0.9:80".parse().unwrap(), "rr".parse().unwrap());
-        draft.command(&Command::AddService(new)).unwrap();
-        assert_eq!(draft.command(&Command::Flush).unwrap().len(), 2);
+        draft.command(&Command::AddService(new), any).unwrap();
+        assert_eq!(draft.command(&Command::Flush, any).unwrap().len(), 2);
         let (_, after) = draft.finish();
         assert_eq!(after.applied_to(&there).unwrap(), table("mark 7"));
     }

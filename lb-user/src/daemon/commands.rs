@@ -52,15 +52,8 @@ impl Engine {
         for command in commands {
             // It touches everything, so that it is the last of its group.
             let is_last = matches!(command, Command::Flush);
-            plans.push(
-                draft
-                    .command(command)
-                    .map_err(Failure::from)
-                    .and_then(|ops| {
-                        ops.iter().try_for_each(support::op)?;
-                        Ok(ops)
-                    }),
-            );
+            let judge = |op: &Op| support::op(op).map_err(Failure::from);
+            plans.push(draft.command(command, judge));
             if is_last {
                 break;
             }

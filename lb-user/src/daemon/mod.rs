@@ -30,6 +30,8 @@ pub use request::{ApplyScope, Failure, FailureKind, Handle, Reply, Request};
 pub use run::{Options, RunDir, RunError, SOCKET, down_without_daemon, run};
 
 #[cfg(test)]
+mod commands_tests;
+#[cfg(test)]
 mod dying;
 #[cfg(test)]
 mod early_tests;

@@ -39,6 +39,8 @@ pub(super) struct Bpf {
     scopes: BTreeMap<ScopeId, Open>,
     /// Loads the programs of the next scope.
     ahead: Option<JoinHandle<()>>,
+    /// They are to be loaded with the next tick: whoever has just opened a scope does not wait for them.
+    wants_ahead: bool,
     statistics: Statistics,
     hook: Hook,
 }
@@ -72,6 +74,7 @@ impl Bpf {
             options: options.clone(),
             scopes: BTreeMap::new(),
             ahead: None,
+            wants_ahead: false,
             statistics: Statistics::default(),
             pins,
             maps,
@@ -84,6 +87,7 @@ impl Bpf {
     /// when the scope is wanted, and is told then.
     fn load_ahead(&mut self) {
         self.finish_ahead();
+        self.wants_ahead = false;
         let taken = self.pins.scope_ids().unwrap_or_default();
         let free = (ScopeId::MIN.get()..=ScopeId::MAX.get())
             .find(|id| taken.iter().all(|there| there.get() != *id));
@@ -421,7 +425,7 @@ impl Datapath for Bpf {
                 together,
             },
         );
-        self.load_ahead();
+        self.wants_ahead = true;
         if adopted {
             // What an earlier daemon wrote serves. Without the network the rules that name an interface cannot be written
             // anew, and would be missing until it is known.
@@ -523,6 +527,9 @@ impl Datapath for Bpf {
     }
 
     fn sweep(&mut self, budget: u64) -> Result<SweepReport, DatapathError> {
+        if self.wants_ahead {
+            self.load_ahead();
+        }
         self.look_at_targets();
         self.networks.tick(&self.maps);
         let early = self.defend()?;

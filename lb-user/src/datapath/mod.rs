@@ -16,6 +16,7 @@ mod counters;
 mod defence;
 mod devices;
 mod drop_log;
+mod estimates;
 mod hook;
 mod index;
 mod leaving;
