@@ -9,6 +9,7 @@ use lb_common::verdict::Reason;
 
 use super::accounts::{Owner, Pinned};
 use super::connections::{self, Sweeper};
+use super::defence::{self, Defence};
 use super::hook::{self, Hook};
 use super::loopback;
 use super::maps::{self, Maps};
@@ -21,8 +22,7 @@ use super::statistics::Statistics;
 use super::together::{Part, Together};
 use super::xdp::Early;
 use super::{
-    Connection, Datapath, DatapathError, Options, ScopeCounters, SweepReport, counters, defence,
-    system,
+    Connection, Datapath, DatapathError, Options, ScopeCounters, SweepReport, counters, system,
 };
 use crate::control::Op;
 use crate::model::{MarkRule, ScopeId, Service, ServiceKey, Setting, Settings, Table};
@@ -251,8 +251,8 @@ impl Bpf {
             if defence::drops_entries(settings, free) {
                 early.insert(scope.get());
             }
-            let rate = defence::drop_rate(settings, free);
-            open.rules.write_drop_rate(&mut self.maps, *scope, rate)?;
+            let defence = Defence::new(settings, free);
+            open.rules.write_defence(&mut self.maps, *scope, defence)?;
         }
         Ok(early)
     }

@@ -35,6 +35,7 @@ mod statistics;
 mod sys;
 mod templates;
 mod together;
+mod turns;
 mod words;
 mod xdp;
 

@@ -162,6 +162,19 @@ impl Maker {
         self.steps.push(Step::Ipvsadm(words));
     }
 
+    /// The mark of what is sent there: the one that it has, for TC and bpvs order rules for the same packets each in a
+    /// way of their own, or this one from now on.
+    fn mark(&mut self, protocol: Protocol, to: SocketAddrV4, drawn: u32) -> u32 {
+        let given = self.steps.iter().find_map(|step| match step {
+            Step::Mark(of, at, mark) if (*of, *at) == (protocol, to) => Some(*mark),
+            _ => None,
+        });
+        given.unwrap_or_else(|| {
+            self.steps.push(Step::Mark(protocol, to, drawn));
+            drawn
+        })
+    }
+
     fn add_service(&mut self) {
         let protocol = *self
             .random
@@ -171,8 +184,8 @@ impl Maker {
         let address = SocketAddrV4::new(Ipv4Addr::new(10, 9, 0, number as u8), port);
         let mark = self.profile.marks && self.random.one_in(6);
         let key = if mark {
-            let mark = 1 + self.random.below(3) as u32;
-            self.steps.push(Step::Mark(protocol, address, mark));
+            let drawn = 1 + self.random.below(3) as u32;
+            let mark = self.mark(protocol, address, drawn);
             vec!["-f".to_owned(), mark.to_string()]
         } else {
             let option = if protocol == Protocol::Tcp {
