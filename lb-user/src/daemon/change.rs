@@ -4,11 +4,10 @@ use tracing::{error, info};
 
 use super::engine::{Engine, StartError};
 use super::journal::ScopeChange;
-use super::reached::Reached;
 use super::{Failure, FailureKind, fault};
 use crate::control::{Claims, Op, Patch, diff};
 use crate::datapath::DatapathError;
-use crate::model::ScopeId;
+use crate::model::{ScopeId, ServiceKey, Table};
 
 /// What is to be done in one scope.
 #[derive(Debug)]
@@ -180,7 +179,9 @@ impl Engine {
 
     /// Brings a scope from what the datapath has to what `patch` makes of that.
     pub(super) fn lead_to(&mut self, id: ScopeId, patch: &Patch) -> Result<(), DatapathError> {
-        let there = self.datapath.table(id)?;
+        // What it does not touch is as it was, and is not looked at.
+        let keys: Vec<ServiceKey> = patch.services.keys().copied().collect();
+        let there = self.datapath.part(id, &keys)?;
         let mut ops = diff(&there, &patch.applied_to(&there)?);
         // After a restart the datapath cannot tell which rules and settings it has, for it was told those from before the
         // change: they are set even if none seem to differ.
@@ -194,12 +195,36 @@ impl Engine {
             let place = ops.iter().position(removal).unwrap_or(ops.len());
             ops.insert(place, Op::SetMarkRules(marks.clone()));
         }
-        if let Some(scope) = self.scopes.get_mut(&id) {
-            scope.reached = Reached::of(&there);
-            scope.table = there;
-        }
-        self.tell_servers(id);
+        self.believe(id, &keys, &there)?;
         ops.iter().try_for_each(|op| self.operate(id, op))
+    }
+
+    /// Puts what the datapath has of these services into the table beside it.
+    fn believe(
+        &mut self,
+        id: ScopeId,
+        keys: &[ServiceKey],
+        there: &Table,
+    ) -> Result<(), DatapathError> {
+        let Some(scope) = self.scopes.get_mut(&id) else {
+            return Err(DatapathError::NoSuchScope(id));
+        };
+        let known = keys.iter().filter(|key| scope.table.service(key).is_some());
+        let gone = known.map(|key| Op::RemoveService(*key));
+        let come = there.services().cloned().map(Op::AddService);
+        let settings = [
+            Op::SetMarkRules(there.marks().to_vec()),
+            Op::SetSettings(there.settings().clone()),
+        ];
+        let ops: Vec<Op> = gone.chain(come).chain(settings).collect();
+        for op in &ops {
+            let turned = scope.reached.change(&scope.table, op);
+            op.apply_to(&mut scope.table)?;
+            for (address, is_reached) in turned {
+                self.networks.server(id, address, is_reached);
+            }
+        }
+        Ok(())
     }
 
     /// Finishes a change that the journal says was begun; or undoes it, where it cannot be finished.

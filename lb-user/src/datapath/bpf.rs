@@ -25,7 +25,7 @@ use super::{
     Connection, Datapath, DatapathError, Options, ScopeCounters, SweepReport, counters, system,
 };
 use crate::control::Op;
-use crate::model::{MarkRule, ScopeId, Service, ServiceKey, Setting, Settings, Table};
+use crate::model::{MarkRule, ScopeId, ServiceKey, Setting, Settings, Table};
 use crate::net::{Interface, Network};
 
 /// The datapath over BPF maps and programs.
@@ -113,17 +113,6 @@ impl Bpf {
         self.scopes
             .get(&scope)
             .ok_or(DatapathError::NoSuchScope(scope))
-    }
-
-    /// The services of a scope, as the maps have them, with their indexes.
-    fn read(&self, scope: ScopeId) -> Vec<(u32, Service)> {
-        let mut all: Vec<_> = self
-            .services
-            .of(scope)
-            .map(|(key, at)| (at, self.services.read(&self.maps, key, at)))
-            .collect();
-        all.sort_unstable_by_key(|(_, service)| service.key);
-        all
     }
 
     /// Writes what depends on services, rules and network together: answered addresses, rules, flags.
@@ -313,10 +302,17 @@ impl Datapath for Bpf {
     }
 
     fn table(&self, scope: ScopeId) -> Result<Table, DatapathError> {
+        let keys: Vec<ServiceKey> = self.services.of(scope).map(|(key, _)| key).collect();
+        self.part(scope, &keys)
+    }
+
+    fn part(&self, scope: ScopeId, keys: &[ServiceKey]) -> Result<Table, DatapathError> {
         let open = self.check(scope)?;
         let mut table = Table::new();
-        for (_, service) in self.read(scope) {
-            table.add_service(service)?;
+        for key in keys {
+            if let Some(service) = self.services.read(&self.maps, scope, *key) {
+                table.add_service(service)?;
+            }
         }
         table.set_marks(open.rules.rules.clone())?;
         table.set_settings(open.rules.settings.clone())?;
@@ -533,7 +529,10 @@ impl Datapath for Bpf {
         self.look_at_targets();
         self.networks.tick(&self.maps);
         let early = self.defend()?;
-        let report = self.sweeper.sweep(&mut self.maps, budget, early)?;
+        let connections = self.services.has_connections(&self.maps);
+        let report = self
+            .sweeper
+            .sweep(&mut self.maps, budget, early, connections)?;
         let scopes = &self.scopes;
         self.sweeper.audit_sockets(&mut self.maps, |scope| {
             let scope = ScopeId::new(scope).ok()?;

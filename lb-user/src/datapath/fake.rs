@@ -118,6 +118,17 @@ impl Datapath for FakeDatapath {
         self.with(scope, |there| Ok(there.table.clone()))
     }
 
+    fn part(&self, scope: ScopeId, keys: &[ServiceKey]) -> Result<Table, DatapathError> {
+        self.with(scope, |there| {
+            let mut table = there.table.clone();
+            let others = there.table.services().map(|service| service.key);
+            for key in others.filter(|key| !keys.contains(key)) {
+                table.remove_service(&key)?;
+            }
+            Ok(table)
+        })
+    }
+
     fn counters(&self, scope: ScopeId) -> Result<ScopeCounters, DatapathError> {
         self.with(scope, |there| {
             let (counters, rates) = (there.counters, there.rates);

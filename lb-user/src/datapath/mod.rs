@@ -311,6 +311,12 @@ pub trait Datapath: Send {
     /// The scope is not open, or the system refuses.
     fn table(&self, scope: ScopeId) -> Result<Table, DatapathError>;
 
+    /// The table as it stands in the maps, but of its services only those of these keys.
+    ///
+    /// # Errors
+    /// As [`Datapath::table`].
+    fn part(&self, scope: ScopeId, keys: &[ServiceKey]) -> Result<Table, DatapathError>;
+
     /// The counters of a scope and of all its services.
     ///
     /// # Errors

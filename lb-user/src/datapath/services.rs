@@ -330,14 +330,25 @@ impl Services {
         Ok(())
     }
 
-    /// A service as the maps have it.
-    pub(super) fn read(&self, maps: &Maps, key: ServiceKey, at: u32) -> Service {
-        Service {
+    /// Whether any server has a connection.
+    pub(super) fn has_connections(&self, maps: &Maps) -> bool {
+        !self.leaving.is_empty()
+            || self
+                .index
+                .all()
+                .flat_map(|(.., at)| list(maps, at))
+                .any(|index| maps.servers.at(index).total.load() != 0)
+    }
+
+    /// A service as the maps have it; none if it is not there.
+    pub(super) fn read(&self, maps: &Maps, scope: ScopeId, key: ServiceKey) -> Option<Service> {
+        let at = self.index.get(scope, &key)?;
+        Some(Service {
             servers: list(maps, at)
                 .map(|index| read_server(maps, index))
                 .collect(),
             ..attributes::read_service(maps.services.at(at), key)
-        }
+        })
     }
 
     /// Frees removed servers whose last connection and template have ended, and the places that waited for them.
