@@ -21,13 +21,23 @@ impl Engine {
     /// same.
     pub(super) fn commands(&mut self, netns: &NetNs, commands: &[Command]) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(commands.len());
+        let mut size = GROUP;
         while let Some(rest) = commands
             .get(outcomes.len()..)
             .filter(|rest| !rest.is_empty())
         {
-            let group = &rest[..rest.len().min(GROUP)];
+            let group = &rest[..rest.len().min(size)];
             match self.group(netns, group) {
-                Ok(some) => outcomes.extend(some),
+                Ok(some) => {
+                    // Where one fails the next may fail as well, and what was planned for others is lost with each.
+                    let failed = some.last().is_some_and(Result::is_err);
+                    size = if failed || some.len() < group.len() {
+                        1
+                    } else {
+                        (2 * size).min(GROUP)
+                    };
+                    outcomes.extend(some);
+                }
                 // Nothing of the group was done: alone, each gets the answer that is its own.
                 Err(failure) if group.len() == 1 => outcomes.push(Err(failure)),
                 Err(_) => {

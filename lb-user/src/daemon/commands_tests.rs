@@ -153,6 +153,28 @@ fn one_that_fails_in_the_datapath_leaves_those_before_and_lets_those_behind() {
 }
 
 #[test]
+fn what_does_not_fit_is_refused_each_time_and_costs_no_more_than_itself() {
+    let (dir, datapath) = (TempDir::new(), FakeDatapath::new());
+    let mut engine = start(datapath.clone(), dir.path()).unwrap();
+    datapath.state().fail_from = Some(700);
+    let all: Vec<Command> = (0..1500)
+        .map(|number| {
+            add_service(&format!(
+                "tcp:10.0.{}.{}:80",
+                number / 200,
+                number % 200 + 1
+            ))
+        })
+        .collect();
+    let outcomes = together(&mut engine, &all);
+    assert!(outcomes[..700].iter().all(Option::is_none));
+    assert!(outcomes[700..].iter().all(Option::is_some));
+    assert_eq!(held(&datapath).services().len(), 700);
+    // Services that were read to undo: those of the group of the first that failed, and then one for each.
+    assert_eq!(datapath.state().read, 512 + 799);
+}
+
+#[test]
 fn killed_at_every_step_they_are_finished_on_start() {
     for kill_after in [false, true] {
         for step in 0.. {

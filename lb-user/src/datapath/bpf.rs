@@ -22,7 +22,7 @@ use super::statistics::Statistics;
 use super::together::{Part, Together};
 use super::xdp::Early;
 use super::{
-    Connection, Datapath, DatapathError, Options, ScopeCounters, SweepReport, counters, system,
+    Connection, Datapath, DatapathError, Options, ScopeCounters, SweepReport, counters, sys, system,
 };
 use crate::control::Op;
 use crate::model::{MarkRule, ScopeId, ServiceKey, Setting, Settings, Table};
@@ -95,7 +95,10 @@ impl Bpf {
             return;
         };
         let (pins, options, rings) = (self.pins.clone(), self.options.clone(), self.maps.rings);
-        let load = move || drop(programs::prepare(&pins, &options, scope, rings));
+        let load = move || {
+            drop(programs::prepare(&pins, &options, scope, rings));
+            sys::give_memory_back();
+        };
         self.ahead = std::thread::Builder::new()
             .name("bpvs-ahead".into())
             .spawn(load)

@@ -4,21 +4,17 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
 
 use crate::process::Process;
 
 /// Processor time of a process so far, in its own code and in the kernel's.
 pub fn cpu(process: Process) -> Result<Duration> {
-    // Nanoseconds on a processor; of all threads only the first in `schedstat`, so each is asked.
-    let folder = format!("/proc/{}/task", process.pid);
-    let mut sum = 0;
-    for task in fs::read_dir(&folder).with_context(|| format!("cannot read {folder}"))? {
-        // One that has ended meanwhile has no more to say.
-        let text = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
-        let first = text.split_whitespace().next();
-        sum += first.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
-    }
-    Ok(Duration::from_nanos(sum))
+    // Of all threads, also of those that have ended.
+    let clock = clock_getcpuclockid(Pid::from_raw(process.pid))
+        .with_context(|| format!("process {} has no clock", process.pid))?;
+    Ok(clock_gettime(clock)?.into())
 }
 
 /// Memory that a process has by itself, in MiB: of maps and of its program it shares the pages with the kernel.
