@@ -261,8 +261,13 @@ impl Datapath for Bpf {
                 all.edit(maps, scope, service)
             }),
             Op::RemoveService(key) => {
+                // Of servers that went before, while the setting was off, IPVS leaves the connections alone until one more
+                // server goes.
+                let had_servers = self.services.has_servers(&self.maps, scope, key);
                 self.change_service(scope, key, |all, maps| all.remove(maps, scope, key))?;
-                self.servers_removed(scope);
+                if had_servers {
+                    self.servers_removed(scope);
+                }
                 Ok(())
             }
             Op::AddServer { service, server } => {

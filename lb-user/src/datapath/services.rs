@@ -194,6 +194,12 @@ impl Services {
         Ok(())
     }
 
+    /// Whether a service has servers.
+    pub(super) fn has_servers(&self, maps: &Maps, scope: ScopeId, key: &ServiceKey) -> bool {
+        self.find(scope, key)
+            .is_ok_and(|at| maps.services.at(at).head.load() != 0)
+    }
+
     /// Removes a service. Its connections stay until they end, as in IPVS.
     pub(super) fn remove(
         &mut self,
