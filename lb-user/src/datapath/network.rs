@@ -261,40 +261,41 @@ impl Networks {
         &mut self,
         maps: &mut Maps,
         scope: ScopeId,
-        wanted: &HashSet<IpAddr>,
+        wanted: impl Iterator<Item = IpAddr>,
         network: Option<&Network>,
     ) -> Result<bool, DatapathError> {
         let known = self.scopes.entry(scope).or_default();
-        let owned = |address: &IpAddr| {
-            network.is_some_and(|network| {
-                network
-                    .lookup(*address)
-                    .is_some_and(|hop| hop.kind == HopKind::Local)
-            })
-        };
-        let mut answers = HashSet::new();
-        for address in wanted.iter().filter(|address| !owned(address)) {
-            answers.insert(words::v4(*address)?);
+        let answers = wanted
+            .filter(|address| !is_own(network, *address))
+            .map(words::v4)
+            .collect::<Result<HashSet<V4>, _>>()?;
+        let gone: Vec<V4> = known.answers.difference(&answers).copied().collect();
+        for address in answers {
+            known.answer(maps, scope, address, true)?;
         }
-        for address in answers.difference(&known.answers) {
-            let key = AnswerKey {
-                address: *address,
-                scope: scope.get(),
-            };
-            maps.answers
-                .insert(Plain(key), Plain(1), 0)
-                .map_err(ebpf_map("answer for an address"))?;
+        for address in gone {
+            known.answer(maps, scope, address, false)?;
         }
-        for address in known.answers.difference(&answers) {
-            let key = AnswerKey {
-                address: *address,
-                scope: scope.get(),
-            };
-            ignore_missing(maps.answers.remove(&Plain(key)))
-                .map_err(ebpf_map("answer for an address no more"))?;
-        }
-        known.answers = answers;
         Ok(!known.answers.is_empty())
+    }
+
+    /// The same of one address, which is wanted or not. `true` if any is answered for.
+    pub(super) fn answer_one(
+        &mut self,
+        maps: &mut Maps,
+        scope: ScopeId,
+        (address, wanted): (IpAddr, bool),
+        network: Option<&Network>,
+    ) -> Result<(), DatapathError> {
+        let known = self.scopes.entry(scope).or_default();
+        let wanted = wanted && !is_own(network, address);
+        known.answer(maps, scope, words::v4(address)?, wanted)
+    }
+
+    /// Whether any address is answered for.
+    pub(super) fn answers(&self, scope: ScopeId) -> bool {
+        let known = self.scopes.get(&scope);
+        known.is_some_and(|known| !known.answers.is_empty())
     }
 
     /// Removes all that a scope has.
@@ -307,7 +308,7 @@ impl Networks {
             shortcut: 0,
         };
         self.set(maps, scope, &Network::default(), means)?;
-        self.answer(maps, scope, &HashSet::new(), None)?;
+        self.answer(maps, scope, std::iter::empty(), None)?;
         self.scopes.remove(&scope);
         Ok(())
     }
@@ -319,6 +320,43 @@ impl Networks {
             self.open(maps, scope)
         }
     }
+}
+
+impl Known {
+    /// Answers for an address, or no more.
+    fn answer(
+        &mut self,
+        maps: &mut Maps,
+        scope: ScopeId,
+        address: V4,
+        wanted: bool,
+    ) -> Result<(), DatapathError> {
+        if self.answers.contains(&address) == wanted {
+            return Ok(());
+        }
+        let key = Plain(AnswerKey {
+            address,
+            scope: scope.get(),
+        });
+        if wanted {
+            maps.answers
+                .insert(key, Plain(1), 0)
+                .map_err(ebpf_map("answer for an address"))?;
+            self.answers.insert(address);
+        } else {
+            ignore_missing(maps.answers.remove(&key))
+                .map_err(ebpf_map("answer for an address no more"))?;
+            self.answers.remove(&address);
+        }
+        Ok(())
+    }
+}
+
+/// Whether an interface of the scope owns an address.
+fn is_own(network: Option<&Network>, address: IpAddr) -> bool {
+    network
+        .and_then(|network| network.lookup(address))
+        .is_some_and(|hop| hop.kind == HopKind::Local)
 }
 
 fn route_key(scope: ScopeId, net: &IpNet) -> Result<Key<Plain<RouteKey<V4>>>, DatapathError> {

@@ -12,6 +12,7 @@ mod offload_errors;
 mod once;
 mod packets;
 mod persistence;
+mod scale;
 mod schedulers;
 mod scopes;
 mod settings;
@@ -175,6 +176,7 @@ fn all() -> impl Iterator<Item = &'static Case> {
         offload::CASES,
         offload_errors::CASES,
         changes::CASES,
+        scale::CASES,
         networks::CASES,
         counters::CASES,
         statistics::CASES,
