@@ -107,7 +107,8 @@ impl Datapath for FakeDatapath {
                 hint: "a test asked for this",
             })
         };
-        let (fail_after, fail_from) = (self.state().fail_after, self.state().fail_from);
+        let fail_after = self.state().fail_after;
+        let fail_from = self.state().fail_from;
         match fail_after {
             Some(0) => {
                 self.state().fail_after = None;

@@ -206,9 +206,12 @@ async fn lines_of_a_restore_are_carried_out_each_by_itself_and_in_turn() {
             "-A -t 10.0.0.1:80 -s rr\n-A -u 10.0.0.2:53 -s rr\n"
         );
         // A line that ends the program: those before it are carried out, those behind it are not.
-        let lines = "-D -t 10.0.0.1:80\n-A -t 10.0.0.7:80 -s rr -q\n-A -t 10.0.0.8:80 -s rr\n";
+        let lines = "-D -t 10.0.0.1:80\n-A -t 10.0.0.7:x -s rr\n-A -t 10.0.0.8:80 -s rr\n";
         let printed = typed(dir, "-R", lines);
-        assert!(printed.starts_with("-q: unknown option\n"), "{printed}");
+        assert!(
+            printed.starts_with("illegal virtual server address[:port] specified\n"),
+            "{printed}"
+        );
         assert_eq!(typed(dir, "-S -n", ""), "-A -u 10.0.0.2:53 -s rr\n");
     })
     .await;

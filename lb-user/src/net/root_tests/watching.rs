@@ -220,8 +220,9 @@ async fn root_the_port_of_a_bridge_comes_through() {
     );
     assert!(hop.leads_out, "its other end is in another namespace");
 
-    one.bridge("link set dev port state 4");
-    wait_for(&mut watch, "a port that is blocked", |network| {
+    // Disabled: without spanning tree the kernel would at once let a blocked one forward again.
+    one.bridge("link set dev port state 0");
+    wait_for(&mut watch, "a port that does not forward", |network| {
         port(network).is_none()
     })
     .await;
