@@ -184,6 +184,9 @@ pub struct Opponent {
     _daemon: Option<Daemon>,
 }
 
+/// The name of a way that cannot be had here, and why.
+pub type Absent = (&'static str, String);
+
 impl Opponent {
     /// Builds the network and sets the director up.
     ///
@@ -218,11 +221,7 @@ impl Opponent {
     /// # Errors
     ///
     /// Where one cannot be set up that all others are compared with.
-    pub fn all(
-        lab: &Lab,
-        bpvs: &Path,
-        only: Option<&str>,
-    ) -> Result<(Vec<Self>, Vec<(&'static str, String)>)> {
+    pub fn all(lab: &Lab, bpvs: &Path, only: Option<&str>) -> Result<(Vec<Self>, Vec<Absent>)> {
         let wanted = |way: Way| only.is_none_or(|text| way.word().contains(text));
         let (mut there, mut absent) = (Vec::new(), Vec::new());
         for way in Way::ALL {
