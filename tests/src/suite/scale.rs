@@ -34,6 +34,8 @@ const CHANGES: u32 = 200;
 /// How much more processor time the same work may take where there is more in every cache; one that looks at all services
 /// takes tens of times as much.
 const MORE: f64 = 4.0;
+/// What a busy machine adds to the least of some times, in µs. A look at all services takes ten times as long.
+const NOISE: f64 = 100.0;
 
 /// What the daemon has written so far, to files and sockets.
 fn written(setup: &Setup) -> Result<u64> {
@@ -90,7 +92,7 @@ fn one_change(context: &Context) -> Result<()> {
             after.0
         );
         ensure!(
-            after.1 <= before.1 * MORE,
+            after.1 <= before.1 * MORE + NOISE,
             "{what} a change takes {:.0} µs, and {:.0} µs among {SERVICES} services",
             before.1,
             after.1
@@ -118,7 +120,7 @@ fn restore_lines(context: &Context) -> Result<()> {
     let (few, many) = (cost(SERVICES / 15)?, cost(SERVICES)?);
     context.note(format!("{few:.0} µs a line, of many {many:.0} µs"));
     ensure!(
-        many <= few * MORE,
+        many <= few * MORE + NOISE,
         "a line takes {few:.0} µs, and {many:.0} µs where there are many"
     );
     Ok(())
