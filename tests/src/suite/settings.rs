@@ -67,7 +67,7 @@ fn values(setup: &Setup) -> Result<Vec<String>> {
 /// None of them is at its default.
 const OTHERS: &str = "conn_reuse_mode=3 expire_nodest_conn=1 expire_quiescent_template=1 sloppy_tcp=1 cache_bypass=1 \
                       drop_entry=1 drop_packet=1 secure_tcp=1 lblc_expiration=60 lblcr_expiration=90 am_droprate=7 amemthresh=1 run_estimation=0 nat_icmp_send=1 schedule_icmp=1 reopen_removed=0 \
-                      xdp=eth9 socket_hook=0 \
+                      xdp=eth9 socket_hook=0 shortcut=2 \
                       timeouts.tcp=1h timeouts.tcp-fin=30s timeouts.udp=10s";
 
 fn round_trip(context: &Context) -> Result<()> {
