@@ -106,21 +106,41 @@ pub fn way<F: Family, P: Packet, T: Tables<F::Address>>(
             };
         }
     }
-    addressed(packet, tables, hop).unwrap_or(Way::new(Kind::Resolve, hop.oif.load()))
+    addressed(packet, tables, hop, false).unwrap_or(Way::new(Kind::Resolve, hop.oif.load()))
 }
 
-/// The way over a hop whose Ethernet addresses can be trusted: read whole, or not at all, for the daemon may be writing it.
+/// The same way for a packet that does not go where its destination is: the kernel, which resolves by the destination,
+/// cannot be asked for such a neighbour. Ethernet addresses whose lease is over are the best there is.
+#[inline(always)]
+pub fn bent<A: Address, P: Packet, T: Tables<A>>(
+    packet: &P,
+    tables: &T,
+    way: Way,
+    index: u32,
+) -> Way {
+    if way.kind != Kind::Resolve {
+        return way;
+    }
+    tables
+        .hop(index)
+        .and_then(|hop| addressed(packet, tables, hop, true))
+        .unwrap_or(Way::new(Kind::NoRoute, 0))
+}
+
+/// The way over a hop whose Ethernet addresses can be trusted, or are known at least (`stale`): read whole, or not at all,
+/// for the daemon may be writing it.
 #[inline(always)]
 fn addressed<A: Address, P: Packet, T: Tables<A>>(
     packet: &P,
     tables: &T,
     hop: &Hop,
+    stale: bool,
 ) -> Option<Way> {
     let before = hop.sequence.load();
     let flags = hop.flags.load();
     let trusted = before & 1 == 0
         && flags & HOP_RESOLVED != 0
-        && tables.now().since(Tick(hop.lease.load())) < 0;
+        && (stale || tables.now().since(Tick(hop.lease.load())) < 0);
     if !trusted {
         return None;
     }

@@ -6,6 +6,7 @@ use crate::{
     emit::{self, Kind, Way},
     family::{Family, Fragment, Header},
     link::L3,
+    mss,
     packet::Packet,
     pipeline::FRAGMENT_LIFE,
     rewrite,
@@ -50,7 +51,8 @@ pub(crate) fn forward<F: Family, P: Packet, T: Tables<F::Address>>(
     } else {
         Reason::Forwarded
     };
-    rewrite::masquerade::<F, P>(packet, L3, header, known, segment.has_header)
+    mss::clamp(packet, tables, header, segment, known)
+        .and_then(|()| rewrite::masquerade::<F, P>(packet, L3, header, known, segment.has_header))
         .and_then(|()| emit::leave::<F, P, T>(packet, tables, L3, way, reason))
         .ok_or(Verdict::drop(Reason::RewriteFailed))
 }
@@ -69,7 +71,12 @@ pub(crate) fn way_out<F: Family, P: Packet, T: Tables<F::Address>>(
     if packet.arrival().egress && known.to.dst == key.dst && on_its_way {
         return Way::STAY;
     }
-    emit::way::<F, P, T>(packet, tables, header, L3, hop::<_, P, T>(tables, known))
+    let index = hop::<_, P, T>(tables, known);
+    let way = emit::way::<F, P, T>(packet, tables, header, L3, index);
+    if way.kind == Kind::Resolve && target(tables, known) != known.to.dst {
+        return emit::bent(packet, tables, way, index);
+    }
+    way
 }
 
 /// What becomes of a packet that cannot leave.
@@ -105,15 +112,19 @@ fn hop<A: Address, P: Packet, T: Tables<A>>(tables: &T, known: &Known<'_, A>) ->
     hop
 }
 
-/// Where a packet goes next: with direct routing not to its destination.
+/// Where a packet goes next: with direct routing, or where a neighbour is given, not to its destination.
 #[inline(always)]
 fn target<A: Address, T: Tables<A>>(tables: &T, known: &Known<'_, A>) -> A {
+    let Some(server) = tables.server(known.server) else {
+        return known.to.dst;
+    };
+    if let Some(next) = server.next(known.is_reply()) {
+        return next;
+    }
     if known.is_reply() || !known.word.has(DIRECT) {
         return known.to.dst;
     }
-    tables
-        .server(known.server)
-        .map_or(known.to.dst, |server| A::from_words(server.address.load()))
+    A::from_words(server.address.load())
 }
 
 /// Counts a packet for the real server.

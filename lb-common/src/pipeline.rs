@@ -4,8 +4,9 @@ use crate::{
     abi::{
         AVAILABLE, Address, AnswerKey, Be16, Be32, Conn, ConnKey, HOP_LOCAL, KIND_FWMARK,
         NO_OUTPUT, ONE_PACKET, PERSISTENT, REPLY, RESET, RealKey, SCOPE_ANSWERS,
-        SCOPE_CACHE_BYPASS, SCOPE_EXPIRE_REMOVED, SCOPE_HOLD_REMOVED, SCOPE_NO_REUSE, SCOPE_RESETS,
-        SCOPE_REUSE_FIN_WAIT, SCOPE_SLOPPY_TCP, SCOPE_SOCKETS, SCOPE_TELLS_REALS, Tick, V4, Word,
+        SCOPE_CACHE_BYPASS, SCOPE_EXPIRE_REMOVED, SCOPE_HOLD_REMOVED, SCOPE_NO_REUSE, SCOPE_RELAYS,
+        SCOPE_RESETS, SCOPE_REUSE_FIN_WAIT, SCOPE_SLOPPY_TCP, SCOPE_SOCKETS, SCOPE_TELLS_REALS,
+        Tick, V4, Word,
     },
     arp, classify,
     conn::{
@@ -21,7 +22,7 @@ use crate::{
     icmp::error::Refusal,
     link::{self, Content, L3},
     packet::Packet,
-    socket,
+    relay, socket,
     tables::Tables,
     transport::{self, Segment},
     verdict::{Action, Reason, Step, Verdict},
@@ -349,7 +350,7 @@ pub fn classify<F: Family, P: Packet, T: Tables<F::Address>>(packet: &mut P, tab
 }
 
 #[inline(always)]
-fn service<F: Family, P: Packet, T: Tables<F::Address>>(packet: &P, tables: &T) -> Step<u64> {
+fn service<F: Family, P: Packet, T: Tables<F::Address>>(packet: &mut P, tables: &T) -> Step<u64> {
     let Some(header) = F::header(packet, L3, false) else {
         return Err(Verdict::pass(Reason::Malformed));
     };
@@ -368,12 +369,14 @@ fn service<F: Family, P: Packet, T: Tables<F::Address>>(packet: &P, tables: &T) 
         let to_host = is_local(tables, key.dst);
         return Err(Verdict::refuse(Reason::UnknownReply, 0, !to_host));
     }
-    let opens = match segment.event {
-        Some(Event::Syn) | None => true,
-        Some(Event::Rst) => return Err(Verdict::pass(Reason::NoConnection)),
-        Some(Event::Fin | Event::Ack | Event::Nothing) => flags & SCOPE_SLOPPY_TCP != 0,
+    let (opens, others) = match segment.event {
+        Some(Event::Syn) | None => (true, 0),
+        Some(Event::Rst) => (false, SCOPE_RELAYS),
+        Some(Event::Fin | Event::Ack | Event::Nothing) => {
+            (flags & SCOPE_SLOPPY_TCP != 0, SCOPE_RELAYS | SCOPE_RESETS)
+        }
     };
-    if !opens && flags & SCOPE_RESETS == 0 {
+    if !opens && flags & others == 0 {
         return Err(Verdict::pass(Reason::NoConnection));
     }
     // Nobody can be answered at such an address; the host's stack drops it.
@@ -390,10 +393,14 @@ fn service<F: Family, P: Packet, T: Tables<F::Address>>(packet: &P, tables: &T) 
     {
         return Err(Verdict::pass(Reason::NoService));
     }
+    if flags & SCOPE_RELAYS != 0 && relay::is_for(tables, service) {
+        return Err(relay::relay::<F, P, T>(packet, tables, &header, service));
+    }
     if !opens {
-        let resets = tables
-            .service(service)
-            .is_some_and(|service| service.flags.load() & RESET != 0);
+        let resets = segment.event != Some(Event::Rst)
+            && tables
+                .service(service)
+                .is_some_and(|service| service.flags.load() & RESET != 0);
         return Err(if service != 0 && resets {
             Verdict::refuse(Reason::Reset, 0, false)
         } else {

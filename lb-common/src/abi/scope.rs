@@ -55,6 +55,8 @@ pub const SCOPE_HOLD_REMOVED: u32 = 4096;
 pub const SCOPE_TELLS_REALS: u32 = 8192;
 /// Scope flag: an ICMP error about no known connection may open one (`schedule_icmp`).
 pub const SCOPE_SCHEDULE_ICMP: u32 = 16384;
+/// Scope flag: some service relays every packet.
+pub const SCOPE_RELAYS: u32 = 32768;
 /// Scope flag: some service answers segments of no known connection by a reset.
 pub const SCOPE_RESETS: u32 = 2048;
 

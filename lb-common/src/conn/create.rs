@@ -251,8 +251,9 @@ fn insert<A: Address, T: Tables<A>>(
     };
     let direct = server.method.load() == METHOD_DIRECT;
     let address = A::from_words(server.address.load());
-    let to_server = tables.route(address);
-    let to_client = tables.route(key.src);
+    let to_server = tables.route(server.next(false).unwrap_or(address));
+    let back: Option<A> = server.next(true);
+    let to_client = tables.route(back.unwrap_or(key.src));
     if !leads_on(tables, to_server) {
         return Outcome::NoRoute;
     }
@@ -262,7 +263,9 @@ fn insert<A: Address, T: Tables<A>>(
         to.dport = port(service, server, key.dport);
         // The answer to a single packet is not translated back.
         if !once {
-            to.src = source_address(tables, service, address, key.src, to_server, to_client);
+            // Replies that go by a neighbour's come back here in any case.
+            let client_hop = if back.is_some() { 0 } else { to_client };
+            to.src = source_address(tables, service, address, key.src, to_server, client_hop);
         }
     }
     if to.src == A::default() {

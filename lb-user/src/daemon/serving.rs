@@ -111,7 +111,8 @@ impl Engine {
                 .table
                 .services()
                 .flat_map(|service| &service.servers)
-                .map(|server| server.address)
+                .flat_map(|server| [Some(server.address), server.via, server.return_via])
+                .flatten()
                 .collect();
             self.networks.servers(id, servers);
         }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use lb_common::abi::{self, ANSWER, LOOPBACK, NO_SOCKET, RESET, V4};
+use lb_common::abi::{self, ANSWER, LOOPBACK, NO_SOCKET, RELAY, RESET, V4};
 use lb_common::verdict::Reason;
 
 use super::accounts::{Owner, Pinned};
@@ -137,6 +137,7 @@ impl Bpf {
             let options = self.maps.services.at(at).options.load();
             has.resets |= flags & RESET != 0;
             has.sockets |= options & NO_SOCKET == 0;
+            has.relays |= options & RELAY != 0;
             if options & LOOPBACK != 0
                 && let Ok(own) = words::service_key(scope, &key)
             {
