@@ -69,7 +69,7 @@ impl Way {
     }
 }
 
-/// Finds the way out over a hop.
+/// Finds the way out over a hop. `bent`: the packet does not go where its destination is.
 #[inline(always)]
 pub fn way<F: Family, P: Packet, T: Tables<F::Address>>(
     packet: &P,
@@ -77,6 +77,7 @@ pub fn way<F: Family, P: Packet, T: Tables<F::Address>>(
     header: &Header<F::Address>,
     l3: u32,
     index: u32,
+    bent: impl FnOnce() -> bool,
 ) -> Way {
     let egress = packet.arrival().egress;
     let Some(hop) = tables.hop(index) else {
@@ -106,43 +107,30 @@ pub fn way<F: Family, P: Packet, T: Tables<F::Address>>(
             };
         }
     }
-    addressed(packet, tables, hop, false).unwrap_or(Way::new(Kind::Resolve, hop.oif.load()))
+    addressed(packet, tables, hop, bent)
 }
 
-/// The same way for a packet that does not go where its destination is: the kernel, which resolves by the destination,
-/// cannot be asked for such a neighbour. Ethernet addresses whose lease is over are the best there is.
-#[inline(always)]
-pub fn bent<A: Address, P: Packet, T: Tables<A>>(
-    packet: &P,
-    tables: &T,
-    way: Way,
-    index: u32,
-) -> Way {
-    if way.kind != Kind::Resolve {
-        return way;
-    }
-    tables
-        .hop(index)
-        .and_then(|hop| addressed(packet, tables, hop, true))
-        .unwrap_or(Way::new(Kind::NoRoute, 0))
-}
-
-/// The way over a hop whose Ethernet addresses can be trusted, or are known at least (`stale`): read whole, or not at all,
-/// for the daemon may be writing it.
+/// The way over a hop: by its Ethernet addresses if they can be trusted, read whole or not at all, for the daemon may be
+/// writing it. Else the kernel finds the neighbour by the packet's destination, which it cannot do for a packet that is
+/// `bent`, going elsewhere: for that one addresses whose lease is over are the best there is.
 #[inline(always)]
 fn addressed<A: Address, P: Packet, T: Tables<A>>(
     packet: &P,
     tables: &T,
     hop: &Hop,
-    stale: bool,
-) -> Option<Way> {
+    bent: impl FnOnce() -> bool,
+) -> Way {
     let before = hop.sequence.load();
     let flags = hop.flags.load();
-    let trusted = before & 1 == 0
-        && flags & HOP_RESOLVED != 0
-        && (stale || tables.now().since(Tick(hop.lease.load())) < 0);
-    if !trusted {
-        return None;
+    let mut trusted = tables.now().since(Tick(hop.lease.load())) < 0;
+    let mut otherwise = Kind::Resolve;
+    if (!trusted || flags & HOP_RESOLVED == 0) && bent() {
+        trusted = true;
+        otherwise = Kind::NoRoute;
+    }
+    let otherwise = Way::new(otherwise, hop.oif.load());
+    if !trusted || before & 1 != 0 || flags & HOP_RESOLVED == 0 {
+        return otherwise;
     }
     let [a, b, c] = [0, 1, 2].map(|word: usize| hop.destination[word].load());
     let [d, e, f] = [0, 1, 2].map(|word: usize| hop.source[word].load());
@@ -151,15 +139,18 @@ fn addressed<A: Address, P: Packet, T: Tables<A>>(
         value = hop.wire.load();
         vlan = hop.vlan.load() as u16;
         if value == 0 || value != packet.arrival().wire && flags & HOP_REDIRECT == 0 {
-            return None;
+            return otherwise;
         }
     }
-    (hop.sequence.load() == before).then_some(Way {
+    if hop.sequence.load() != before {
+        return otherwise;
+    }
+    Way {
         kind: Kind::Addressed,
         value,
         vlan,
         ethernet: [a, b, c, d, e, f],
-    })
+    }
 }
 
 /// Bytes of the transport header of a GSO packet.

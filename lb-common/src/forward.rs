@@ -2,11 +2,10 @@
 
 use crate::{
     abi::{Address, ConnKey, DIRECT, FragmentPorts, HOP_FORWARD, HOP_LOCAL, Tick},
-    conn::find::Known,
+    conn::{find::Known, state::Event},
     emit::{self, Kind, Way},
     family::{Family, Fragment, Header},
     link::L3,
-    mss,
     packet::Packet,
     pipeline::FRAGMENT_LIFE,
     rewrite,
@@ -51,8 +50,12 @@ pub(crate) fn forward<F: Family, P: Packet, T: Tables<F::Address>>(
     } else {
         Reason::Forwarded
     };
-    mss::clamp(packet, tables, header, segment, known)
-        .and_then(|()| rewrite::masquerade::<F, P>(packet, L3, header, known, segment.has_header))
+    let said = if segment.event == Some(Event::Syn) {
+        packet.clamp_mss(tables, header.l4, known.server, known.hop)
+    } else {
+        Some(())
+    };
+    said.and_then(|()| rewrite::masquerade::<F, P>(packet, L3, header, known, segment.has_header))
         .and_then(|()| emit::leave::<F, P, T>(packet, tables, L3, way, reason))
         .ok_or(Verdict::drop(Reason::RewriteFailed))
 }
@@ -72,11 +75,9 @@ pub(crate) fn way_out<F: Family, P: Packet, T: Tables<F::Address>>(
         return Way::STAY;
     }
     let index = hop::<_, P, T>(tables, known);
-    let way = emit::way::<F, P, T>(packet, tables, header, L3, index);
-    if way.kind == Kind::Resolve && target(tables, known) != known.to.dst {
-        return emit::bent(packet, tables, way, index);
-    }
-    way
+    emit::way::<F, P, T>(packet, tables, header, L3, index, || {
+        target(tables, known) != known.to.dst
+    })
 }
 
 /// What becomes of a packet that cannot leave.

@@ -20,6 +20,7 @@ pub mod arp;
 pub mod checksum;
 pub mod classify;
 pub mod conn;
+mod direct;
 pub mod emit;
 pub mod family;
 mod forward;

@@ -1,5 +1,6 @@
 //! The way of one packet, one line a step.
 
+pub use crate::direct::Direct;
 use crate::{
     abi::{
         AVAILABLE, Address, AnswerKey, Be16, Be32, Conn, ConnKey, HOP_LOCAL, KIND_FWMARK,
@@ -74,6 +75,8 @@ pub trait Parts {
     fn follow(&mut self) -> u64;
     /// [`classify`].
     fn classify(&mut self) -> u64;
+    /// [`relay::relay`].
+    fn relay(&mut self) -> u64;
     /// [`schedule`].
     fn schedule(&mut self) -> u64;
     /// [`persist`].
@@ -100,6 +103,9 @@ pub fn network<X: Parts>(parts: &mut X) -> Verdict {
         word = parts.control();
     } else if word == UNKNOWN {
         word = parts.classify();
+    }
+    if word == RELAYED {
+        word = parts.relay();
     }
     if word == OPEN {
         let mut choices = 0;
@@ -134,64 +140,6 @@ pub fn network<X: Parts>(parts: &mut X) -> Verdict {
     }
 }
 
-/// The parts, called directly: everywhere but in a program.
-pub struct Direct<'a, F, P, T> {
-    packet: &'a mut P,
-    tables: &'a T,
-    family: core::marker::PhantomData<F>,
-}
-
-impl<'a, F: Family, P: Packet, T: Tables<F::Address>> Direct<'a, F, P, T> {
-    /// For this packet and these tables.
-    pub fn new(packet: &'a mut P, tables: &'a T) -> Self {
-        Self {
-            packet,
-            tables,
-            family: core::marker::PhantomData,
-        }
-    }
-}
-
-impl<F: Family, P: Packet, T: Tables<F::Address>> Parts for Direct<'_, F, P, T> {
-    const REFUSES: bool = !P::EARLY;
-
-    fn follow(&mut self) -> u64 {
-        follow::<F, P, T>(self.packet, self.tables)
-    }
-
-    fn classify(&mut self) -> u64 {
-        classify::<F, P, T>(self.packet, self.tables)
-    }
-
-    fn schedule(&mut self) -> u64 {
-        schedule(self.tables)
-    }
-
-    fn persist(&mut self) -> u64 {
-        persist(self.tables)
-    }
-
-    fn create(&mut self) -> u64 {
-        create(self.tables)
-    }
-
-    fn once(&mut self) -> u64 {
-        once::<F, P, T>(self.packet, self.tables)
-    }
-
-    fn control(&mut self) -> u64 {
-        F::control(self.packet, self.tables)
-    }
-
-    fn refuse(&mut self, why: u64) -> u64 {
-        refuse::<F, P, T>(self.packet, self.tables, why)
-    }
-
-    fn arp(&mut self) -> u64 {
-        F::arp(self.packet, self.tables)
-    }
-}
-
 /// [`handle`] with [`Direct`] parts.
 pub fn run<P: Packet, T: Tables<V4>>(packet: &mut P, tables: &T) -> Verdict {
     let bytes = packet.arrival().length;
@@ -220,6 +168,8 @@ pub const CHOSEN: u64 = u64::MAX - 5;
 pub const PERSIST: u64 = u64::MAX - 7;
 /// What [`create`] gives for a packet that is scheduled by itself.
 pub const ALONE: u64 = u64::MAX - 6;
+/// What [`classify`] gives for a packet of a service that relays.
+pub const RELAYED: u64 = u64::MAX - 8;
 /// How often it is made again.
 const CHOICES: u32 = 4;
 
@@ -350,7 +300,7 @@ pub fn classify<F: Family, P: Packet, T: Tables<F::Address>>(packet: &mut P, tab
 }
 
 #[inline(always)]
-fn service<F: Family, P: Packet, T: Tables<F::Address>>(packet: &mut P, tables: &T) -> Step<u64> {
+fn service<F: Family, P: Packet, T: Tables<F::Address>>(packet: &P, tables: &T) -> Step<u64> {
     let Some(header) = F::header(packet, L3, false) else {
         return Err(Verdict::pass(Reason::Malformed));
     };
@@ -394,7 +344,13 @@ fn service<F: Family, P: Packet, T: Tables<F::Address>>(packet: &mut P, tables: 
         return Err(Verdict::pass(Reason::NoService));
     }
     if flags & SCOPE_RELAYS != 0 && relay::is_for(tables, service) {
-        return Err(relay::relay::<F, P, T>(packet, tables, &header, service));
+        return Ok(match tables.scratch() {
+            Some(scratch) => {
+                scratch.service.store(service);
+                RELAYED
+            }
+            None => Verdict::drop(Reason::Busy).word(),
+        });
     }
     if !opens {
         let resets = segment.event != Some(Event::Rst)

@@ -6,7 +6,7 @@
 use crate::{
     abi::{Address, RELAY},
     emit,
-    family::{Family, Header},
+    family::Family,
     forward,
     link::L3,
     packet::Packet,
@@ -23,18 +23,21 @@ pub(crate) fn is_for<A: Address, T: Tables<A>>(tables: &T, service: u32) -> bool
             .is_some_and(|service| service.options.load() & RELAY != 0)
 }
 
-/// Sends a packet to the newest real server of a service as it is.
+/// Sends a packet to the newest real server of the service that was noted, as it is; after an early layer, which leaves it
+/// alone. Gives a [`Verdict::word`].
 #[inline(always)]
-pub(crate) fn relay<F: Family, P: Packet, T: Tables<F::Address>>(
-    packet: &mut P,
-    tables: &T,
-    header: &Header<F::Address>,
-    service: u32,
-) -> Verdict {
+pub fn relay<F: Family, P: Packet, T: Tables<F::Address>>(packet: &mut P, tables: &T) -> u64 {
+    if P::EARLY {
+        return Verdict::hand_over().word();
+    }
+    let Some(header) = F::header(packet, L3, false) else {
+        return Verdict::pass(Reason::Malformed).word();
+    };
+    let nobody = Verdict::refuse(Reason::NoServer, 0, false).word();
+    let service = tables.scratch().map_or(0, |scratch| scratch.service.load());
     let index = tables
         .service(service)
         .map_or(0, |service| service.head.load());
-    let nobody = Verdict::refuse(Reason::NoServer, 0, false);
     if index == 0 {
         return nobody;
     }
@@ -42,16 +45,13 @@ pub(crate) fn relay<F: Family, P: Packet, T: Tables<F::Address>>(
         return nobody;
     };
     let hop = tables.route(Address::from_words(server.address.load()));
-    let way = emit::way::<F, P, T>(packet, tables, header, L3, hop);
-    let way = emit::bent(packet, tables, way, hop);
-    if !way.is_for::<P>() {
-        return Verdict::hand_over();
-    }
+    let way = emit::way::<F, P, T>(packet, tables, &header, L3, hop, || true);
     if way.is_obstacle() {
         // Whoever sent it hears it from here: to them this host is a router.
-        return forward::obstructed(way, true);
+        return forward::obstructed(way, true).word();
     }
-    tables.count_server(index, Traffic::In, forward::bytes(packet, header));
+    tables.count_server(index, Traffic::In, forward::bytes(packet, &header));
     emit::leave::<F, P, T>(packet, tables, L3, way, Reason::Forwarded)
         .unwrap_or(Verdict::drop(Reason::RewriteFailed))
+        .word()
 }
