@@ -256,14 +256,16 @@ fn known<'t, A: Address, T: Tables<A>>(tables: &'t T, segment: &Segment<A>) -> F
 }
 
 /// Whether a SYN opens a connection in place of the one that has its addresses and ports (ip_vs_in_hook): the client uses
-/// the port again after that one has ended, or its real server, still there, takes no new ones.
+/// the port again after that one has ended, or its real server, still there, takes no new ones. Not the connection that
+/// this very SYN has made: a template may well have led it to such a server.
 ///
 /// What a persistence template controls goes on as it is.
 #[inline(always)]
 fn begins_anew<A: Address>(conn: &Conn<A>, word: Word, flags: u32, weight: u32) -> bool {
-    let out_of_rotation = (flags & SCOPE_EXPIRE_REMOVED != 0) & (weight == 0);
-    let reuse = (flags & SCOPE_NO_REUSE == 0) & (conn.template.load() == 0);
     let state = word.state();
+    let out_of_rotation =
+        (flags & SCOPE_EXPIRE_REMOVED != 0) & (weight == 0) & (state != state::NONE);
+    let reuse = (flags & SCOPE_NO_REUSE == 0) & (conn.template.load() == 0);
     let ended = (state == state::TIME_WAIT) | (state == state::CLOSE);
     let client_closed =
         (state == state::FIN_WAIT) & word.has(NO_OUTPUT) & (flags & SCOPE_REUSE_FIN_WAIT != 0);

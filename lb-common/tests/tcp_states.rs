@@ -22,10 +22,13 @@ fn expected(table: &str, event: &str, column: usize) -> u8 {
 
 #[test]
 fn every_flag_combination_in_every_state() {
-    for (table, direction) in [
-        ("INPUT", Direction::Input),
-        ("OUTPUT", Direction::Output),
-        ("INPUT-ONLY", Direction::InputOnly),
+    for (table, secured, direction) in [
+        ("INPUT", false, Direction::Input),
+        ("OUTPUT", false, Direction::Output),
+        ("INPUT-ONLY", false, Direction::InputOnly),
+        ("SECURE INPUT", true, Direction::Input),
+        ("SECURE OUTPUT", true, Direction::Output),
+        ("SECURE INPUT-ONLY", true, Direction::InputOnly),
     ] {
         for flags in 0..=255_u8 {
             // RST before SYN before FIN before ACK; a segment with none of them closes.
@@ -34,7 +37,7 @@ fn every_flag_combination_in_every_state() {
                 .find(|(bit, _)| flags & bit != 0);
             for (from, name) in NAMES.iter().enumerate() {
                 let want = event.map_or(state::CLOSE, |(_, event)| expected(table, event, from));
-                let got = state::next(direction, Event::of(flags), from as u8);
+                let got = state::next(secured, direction, Event::of(flags), from as u8);
                 assert_eq!(got, want, "{table}, flags {flags:#04x}, from {name}");
             }
         }

@@ -9,8 +9,8 @@ pub const SHAPES: usize = 16;
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Scope {
-    /// Ticks for each state of `conn::state`; TCP's in IPVS's order, then UDP's. A power of two, so that a mask bounds
-    /// the index.
+    /// Ticks for each state of `conn::state`, TCP's in IPVS's order, then UDP's; and at [`LBLC_EXPIRATION`] and
+    /// [`LBLCR_EXPIRATION`]. A power of two, so that a mask bounds the index.
     pub timeouts: [u32; 16],
     /// The settable timeouts in the seconds that were asked for: TCP established, TCP closing, UDP. The datapath does not
     /// look at them.
@@ -24,6 +24,13 @@ pub struct Scope {
     /// The shapes of the mark rules.
     pub shapes: [Shape; SHAPES],
 }
+
+/// In `timeouts`: after how long lblc forgets a destination that nobody asked for.
+pub const LBLC_EXPIRATION: usize = 12;
+/// In `timeouts`: after how long lblcr does, and an unchanged set of its loses a member.
+pub const LBLCR_EXPIRATION: usize = 13;
+/// Either of them unless it is set, in seconds: a day.
+pub const EXPIRATION: u32 = 24 * 60 * 60;
 
 /// Scope flag: there are fwmark services.
 pub const SCOPE_FWMARKS: u32 = 1;
@@ -56,7 +63,11 @@ pub const SCOPE_TELLS_REALS: u32 = 8192;
 /// Scope flag: an ICMP error about no known connection may open one (`schedule_icmp`).
 pub const SCOPE_SCHEDULE_ICMP: u32 = 16384;
 /// Scope flag: some service relays every packet.
-pub const SCOPE_RELAYS: u32 = 32768;
+pub const SCOPE_RELAYS: u32 = 65536;
+/// Scope flag: TCP's states are those of a director that is being flooded (`secure_tcp`).
+pub const SCOPE_SECURE_TCP: u32 = 1 << SECURE_TCP_BIT;
+/// The place of that flag.
+pub const SECURE_TCP_BIT: u32 = 15;
 /// Scope flag: some service answers segments of no known connection by a reset.
 pub const SCOPE_RESETS: u32 = 2048;
 

@@ -1,6 +1,8 @@
 //! States of a connection and the events that change them: IPVS's tables (net/netfilter/ipvs/ip_vs_proto_tcp.c), where
 //! the direction decides which table serves.
 
+use crate::abi::{EXPIRATION, LBLC_EXPIRATION, LBLCR_EXPIRATION, Tick};
+
 /// A state, by its number in IPVS; UDP's one state follows TCP's.
 pub type State = u8;
 
@@ -24,7 +26,7 @@ pub const CLOSE_WAIT: State = 7;
 pub const LAST_ACK: State = 8;
 /// Waiting for a data connection (FTP).
 pub const LISTEN: State = 9;
-/// A SYN has been answered by us (secure_tcp).
+/// The real server has answered the client's SYN (`secure_tcp`).
 pub const SYNACK: State = 10;
 /// UDP.
 pub const UDP: State = 11;
@@ -47,6 +49,20 @@ pub const NAMES: [&str; 12] = [
 
 /// Default timeouts in seconds, by state (ip_vs_proto_tcp.c, ip_vs_proto_udp.c).
 pub const TIMEOUTS: [u32; 12] = [2, 900, 120, 60, 120, 120, 10, 60, 30, 120, 120, 300];
+
+/// A scope's timeouts in ticks, unless they are set.
+#[must_use]
+pub const fn usual_timeouts() -> [u32; 16] {
+    let mut timeouts = [0; 16];
+    let mut state = 0;
+    while state < TIMEOUTS.len() {
+        timeouts[state] = Tick::from_secs(TIMEOUTS[state]).0;
+        state += 1;
+    }
+    timeouts[LBLC_EXPIRATION] = Tick::from_secs(EXPIRATION).0;
+    timeouts[LBLCR_EXPIRATION] = Tick::from_secs(EXPIRATION).0;
+    timeouts
+}
 
 /// Which packets of a connection are seen, and from whom this one is.
 #[repr(u8)]
@@ -139,8 +155,10 @@ const CL: State = CLOSE;
 const CW: State = CLOSE_WAIT;
 const LA: State = LAST_ACK;
 const LI: State = LISTEN;
+const SA: State = SYNACK;
 
-/// Rows by direction (eight to each) and event, in the order of the enums; columns are the current states. As many rows
+/// Rows by direction (eight to each) and event, in the order of the enums; columns are the current states. After them, at
+/// [`SECURE`], once more those of `secure_tcp`. As many rows
 /// as a byte has values: a mask would be optimised away by a compiler that knows better than the verifier.
 static ROWS: [u64; 256] = {
     //                         NO  ES  SS  SR  FW  TW  CL  CW  LA  LI  SA
@@ -162,20 +180,43 @@ static ROWS: [u64; 256] = {
         row([CL, FW, SS, TW, FW, TW, CL, CW, LA, LI, TW]);
     rows[index(Direction::InputOnly, Event::Ack)] =
         row([ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES]);
+    // Only what the real server says establishes a connection: a flood's own acknowledgements do not.
+    let mut usual = 0;
+    while usual < SECURE as usize {
+        rows[SECURE as usize + usual] = rows[usual];
+        usual += 1;
+    }
+    rows[secure(Direction::Input, Event::Rst)] = row([CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL]);
+    rows[secure(Direction::Input, Event::Syn)] = row([SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SA]);
+    rows[secure(Direction::Input, Event::Fin)] = row([CL, CW, SS, TW, TW, TW, CL, CW, LA, LI, SA]);
+    rows[secure(Direction::Input, Event::Ack)] = row([ES, ES, SS, SR, FW, TW, CL, CW, CL, LI, SA]);
+    rows[secure(Direction::Output, Event::Syn)] = row([SS, ES, SS, SA, SS, SS, SS, SS, SS, LI, SA]);
+    rows[secure(Direction::InputOnly, Event::Syn)] =
+        row([SA, ES, ES, SR, SA, SA, SA, SA, SA, SA, SA]);
     rows
 };
+
+/// Added to what was seen: the rows of `secure_tcp`.
+pub const SECURE: u8 = 32;
+
+const fn secure(direction: Direction, event: Event) -> usize {
+    SECURE as usize + index(direction, event)
+}
 
 const fn index(direction: Direction, event: Event) -> usize {
     direction as usize * 8 + event as usize
 }
 
-/// The state of a TCP connection after `event`.
+/// The state of a TCP connection after `event`; `secured` by `secure_tcp` or not.
 #[inline(always)]
-pub const fn next(direction: Direction, event: Event, state: State) -> State {
-    after(index(direction, event) as u8, state)
+pub const fn next(secured: bool, direction: Direction, event: Event, state: State) -> State {
+    after(
+        index(direction, event) as u8 + secured as u8 * SECURE,
+        state,
+    )
 }
 
-/// As [`next`], with the event in the lower three bits and the direction above them.
+/// As [`next`], with the event in the lower three bits, the direction above them, and maybe [`SECURE`].
 #[inline(always)]
 pub const fn after(seen: u8, state: State) -> State {
     (ROWS[seen as usize] >> ((state as u32 & 15) * 4) & 15) as State

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     abi::{
         ANSWERED, ASSURED, Address, COUNTED, Conn, ConnKey, DEAD, DIRECT, HEARD, NO_OUTPUT, REPLY,
-        Scope, Tick, Word,
+        SECURE_TCP_BIT, Scope, Tick, Word,
     },
     tables::{Ring, Tables},
     transport,
@@ -77,7 +77,7 @@ pub fn track<A: Address, T: Tables<A>>(
         &forward_key,
         forward,
         authority,
-        Seen::new(event, word, authority),
+        Seen::new(tables, event, word, authority),
     );
     if next == 0 {
         return Tracked::Busy;
@@ -99,7 +99,7 @@ pub fn track<A: Address, T: Tables<A>>(
     Tracked::Done
 }
 
-/// An event and a direction in one byte: a function of its own takes five arguments at most.
+/// An event, a direction and the kind of table in one byte: a function of its own takes five arguments at most.
 #[derive(Clone, Copy)]
 struct Seen(u8);
 
@@ -109,7 +109,12 @@ impl Seen {
 
     /// By arithmetic, like what follows from it: each branch would double the paths that the verifier follows.
     #[inline(always)]
-    const fn new(event: Option<Event>, word: Word, authority: Word) -> Self {
+    fn new<A: Address, T: Tables<A>>(
+        tables: &T,
+        event: Option<Event>,
+        word: Word,
+        authority: Word,
+    ) -> Self {
         let event = match event {
             Some(event) => event as u8,
             None => Self::NO_EVENT,
@@ -118,7 +123,9 @@ impl Seen {
         let input_only = bit(authority.flags(), NO_OUTPUT) & (reply ^ 1);
         let direction =
             (Direction::Output as u8 * reply) | (Direction::InputOnly as u8 * input_only);
-        Self(event | direction << 3)
+        let flags = tables.scope().map_or(0, |scope: &Scope| scope.flags);
+        let secure = (flags >> SECURE_TCP_BIT & 1) as u8 * state::SECURE;
+        Self(event | direction << 3 | secure)
     }
 
     /// The state after it.

@@ -14,8 +14,9 @@ use super::{entries, entries::Entries};
 use crate::{
     abi::{
         Address, AnswerKey, Be16, Conn, ConnKey, FragmentKey, FragmentPorts, Hop, Interface,
-        KIND_FWMARK, Locality, LocalityKey, METHOD_MASQUERADE, MarkKey, MarkValue, RealKey, Scope,
-        Server, ServerStats, Service, ServiceKey, Shape, Shared, Template, TemplateKey, Tick,
+        KIND_FWMARK, LBLC_EXPIRATION, LBLCR_EXPIRATION, Locality, LocalityKey, METHOD_MASQUERADE,
+        MarkKey, MarkValue, RealKey, Scope, Server, ServerStats, Service, ServiceKey, Shape,
+        Shared, Template, TemplateKey, Tick,
     },
     conn::{create::Scratch, state},
     tables::{InsertError, Ring, Tables, Traffic, Turn},
@@ -97,10 +98,6 @@ const START: u64 = 1_000_000_000_000;
 impl<A: Address> Memory<A> {
     /// Empty tables of the scope `id`, with IPVS's default timeouts.
     pub fn new(id: u32, capacity: Capacity) -> Self {
-        let mut timeouts = [0; 16];
-        for (ticks, seconds) in timeouts.iter_mut().zip(state::TIMEOUTS) {
-            *ticks = Tick::from_secs(seconds).0;
-        }
         let shape = Shape::default();
         let ring = |slots| {
             (0..slots)
@@ -113,7 +110,7 @@ impl<A: Address> Memory<A> {
             random: Cell::new(0x9e37_79b9_7f4a_7c15),
             error_budget: Cell::new(u32::MAX),
             scope: Scope {
-                timeouts,
+                timeouts: state::usual_timeouts(),
                 seconds: [900, 120, 300],
                 flags: 0,
                 drop_rate: 0,
@@ -258,6 +255,13 @@ impl<A: Address> Memory<A> {
         {
             self.scope.timeouts[usize::from(state)] = Tick::from_secs(seconds).0;
             self.scope.seconds[place] = seconds;
+        }
+    }
+
+    /// Sets after how many seconds lblc and lblcr forget a destination.
+    pub fn set_expiration(&mut self, seconds: u32) {
+        for place in [LBLC_EXPIRATION, LBLCR_EXPIRATION] {
+            self.scope.timeouts[place] = Tick::from_secs(seconds).0;
         }
     }
 

@@ -3,7 +3,7 @@
 
 use super::{Request, locality};
 use crate::{
-    abi::{AVAILABLE, Address, Locality},
+    abi::{AVAILABLE, Address, LBLC_EXPIRATION, Locality},
     tables::Tables,
 };
 
@@ -15,7 +15,7 @@ fn remembered<A: Address, T: Tables<A>>(
     request: &Request<'_, A>,
     known: &Locality,
 ) -> u32 {
-    if !locality::renew(tables, request, known) {
+    if !locality::renew(tables, request, known, LBLC_EXPIRATION) {
         return 0;
     }
     let index = locality::named(tables, request, known.servers[0].load());

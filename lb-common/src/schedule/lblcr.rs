@@ -4,14 +4,9 @@
 
 use core::marker::PhantomData;
 
-use super::{
-    Request,
-    least::Measure,
-    list,
-    locality::{self, EXPIRATION},
-};
+use super::{Request, least::Measure, list, locality};
 use crate::{
-    abi::{Address, LOCALITY_SERVERS, Locality, Tick},
+    abi::{Address, LBLCR_EXPIRATION, LOCALITY_SERVERS, Locality, Tick},
     tables::{Tables, Turn},
 };
 
@@ -167,7 +162,7 @@ fn remembered<A: Address, T: Tables<A>>(
     };
     tables.repeat(LOCALITY_SERVERS as u32, &mut least);
     let unchanged = tables.now().since(Tick(known.changed.load()));
-    if least.count > 1 && unchanged > EXPIRATION.cast_signed() {
+    if least.count > 1 && unchanged > locality::expiration(tables, LBLCR_EXPIRATION) {
         shrink(tables, request, known);
     }
     match tables.server(least.server) {
@@ -204,7 +199,7 @@ fn remember<A: Address, T: Tables<A>>(tables: &T, set: &Locality, name: u32) {
 pub(super) fn pick<A: Address, T: Tables<A>>(tables: &T, request: &Request<'_, A>) -> u32 {
     let key = locality::key(request);
     if let Some(known) = tables.locality(&key)
-        && locality::renew(tables, request, known)
+        && locality::renew(tables, request, known, LBLCR_EXPIRATION)
     {
         let server = remembered(tables, request, known);
         if server != 0 {
@@ -218,7 +213,7 @@ pub(super) fn pick<A: Address, T: Tables<A>>(tables: &T, request: &Request<'_, A
     let name = locality::name(tables, server);
     // Looked up once more, instead of being carried along.
     if let Some(known) = tables.locality(&key)
-        && locality::renew(tables, request, known)
+        && locality::renew(tables, request, known, LBLCR_EXPIRATION)
     {
         remember(tables, known, name);
     } else {

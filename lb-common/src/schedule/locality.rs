@@ -7,13 +7,19 @@ use super::{
     wlc::WeightedLeastConnection,
 };
 use crate::{
-    abi::{Address, Locality, LocalityKey, Server, Tick},
+    abi::{Address, EXPIRATION, Locality, LocalityKey, Server, Tick},
     tables::Tables,
 };
 
-/// Ticks after which a destination that nobody asked for is forgotten, and after which an unchanged set loses a member:
-/// `lblc_expiration` and `lblcr_expiration`, 24 h.
-pub(super) const EXPIRATION: u32 = Tick::from_secs(24 * 60 * 60).0;
+/// Ticks after which a destination that nobody asked for is forgotten: `lblc_expiration` or `lblcr_expiration`, by its
+/// place in the scope's timeouts.
+#[inline(always)]
+pub(super) fn expiration<A: Address, T: Tables<A>>(tables: &T, place: usize) -> i32 {
+    tables
+        .scope()
+        .map_or(Tick::from_secs(EXPIRATION).0, |scope| scope.timeouts[place])
+        .cast_signed()
+}
 
 /// By what the packet's destination is found.
 #[inline(always)]
@@ -30,10 +36,11 @@ pub(super) fn renew<A: Address, T: Tables<A>>(
     tables: &T,
     request: &Request<'_, A>,
     known: &Locality,
+    place: usize,
 ) -> bool {
     let (now, used) = (tables.now(), known.used.load());
     let bound = Tick(request.service.bound.load());
-    let counts = Tick(used).since(bound) >= 0 && now.since(Tick(used)) < EXPIRATION.cast_signed();
+    let counts = Tick(used).since(bound) >= 0 && now.since(Tick(used)) < expiration(tables, place);
     if counts {
         known.used.store(now.0);
     }

@@ -11,6 +11,7 @@ use lb_common::verdict::Reason;
 
 use super::accounts::{Owner, Pinned};
 use super::connections::{self, Sweeper};
+use super::defence::{self, Defence};
 use super::hook::{self, Hook};
 use super::loopback;
 use super::maps::{self, Maps};
@@ -22,8 +23,8 @@ use super::services::Services;
 use super::statistics::Statistics;
 use super::xdp::Early;
 use super::{
-    Connection, Datapath, DatapathError, Options, ScopeCounters, SweepReport, counters, defence,
-    system, words,
+    Connection, Datapath, DatapathError, Options, ScopeCounters, SweepReport, counters, system,
+    words,
 };
 use crate::control::Op;
 use crate::model::{MarkRule, ScopeId, Service, ServiceKey, Setting, Settings, Table};
@@ -228,8 +229,8 @@ impl Bpf {
             if defence::drops_entries(settings, free) {
                 early.insert(scope.get());
             }
-            let rate = defence::drop_rate(settings, free);
-            open.rules.write_drop_rate(&mut self.maps, *scope, rate)?;
+            let defence = Defence::new(settings, free);
+            open.rules.write_defence(&mut self.maps, *scope, defence)?;
         }
         Ok(early)
     }
@@ -242,8 +243,13 @@ impl Datapath for Bpf {
             Op::AddService(service) => self.services.add(&mut self.maps, scope, service)?,
             Op::EditService(service) => self.services.edit(&self.maps, scope, service)?,
             Op::RemoveService(key) => {
+                // Of servers that went before, while the setting was off, IPVS leaves the connections alone until one more
+                // server goes.
+                let had_servers = self.services.has_servers(&self.maps, scope, key);
                 self.services.remove(&mut self.maps, scope, key)?;
-                self.servers_removed(scope);
+                if had_servers {
+                    self.servers_removed(scope);
+                }
             }
             Op::AddServer { service, server } => {
                 return self

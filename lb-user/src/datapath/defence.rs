@@ -1,4 +1,4 @@
-//! The defence against a lack of memory: `drop_packet` and `drop_entry` (`update_defense_level`).
+//! The defence against a lack of memory: `drop_packet`, `drop_entry` and `secure_tcp` (`update_defense_level`).
 
 use std::io;
 
@@ -6,14 +6,33 @@ use crate::model::{Setting, Settings};
 
 /// Whether these settings ask how much memory is free.
 pub(super) fn asks(settings: &Settings) -> bool {
-    [Setting::DropPacket, Setting::DropEntry]
+    [Setting::DropPacket, Setting::DropEntry, Setting::SecureTcp]
         .into_iter()
         .any(|setting| matches!(settings.get(setting), 1 | 2))
 }
 
+/// What the datapath is told of it.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(super) struct Defence {
+    /// One of so many new connections is dropped; 0: none.
+    pub(super) drop_rate: u32,
+    /// TCP's states are those of `secure_tcp`.
+    pub(super) secure_tcp: bool,
+}
+
+impl Defence {
+    /// With so many pages free.
+    pub(super) fn new(settings: &Settings, free: Option<u64>) -> Self {
+        Self {
+            drop_rate: drop_rate(settings, free),
+            secure_tcp: takes_place(settings, Setting::SecureTcp, free),
+        }
+    }
+}
+
 /// One of so many new connections is dropped, with so many pages free; 0: none. Without knowing how many are free there
 /// is no lack.
-pub(super) fn drop_rate(settings: &Settings, free: Option<u64>) -> u32 {
+fn drop_rate(settings: &Settings, free: Option<u64>) -> u32 {
     match (settings.get(Setting::DropPacket), lack(settings, free)) {
         (0, _) | (1 | 2, None) => 0,
         (1 | 2, Some(missing)) => {
@@ -27,7 +46,12 @@ pub(super) fn drop_rate(settings: &Settings, free: Option<u64>) -> u32 {
 
 /// Whether connections that are not established are given up early.
 pub(super) fn drops_entries(settings: &Settings, free: Option<u64>) -> bool {
-    match settings.get(Setting::DropEntry) {
+    takes_place(settings, Setting::DropEntry, free)
+}
+
+/// Whether a defence with these four modes takes place.
+fn takes_place(settings: &Settings, setting: Setting, free: Option<u64>) -> bool {
+    match settings.get(setting) {
         0 => false,
         1 | 2 => lack(settings, free).is_some(),
         _ => true,
@@ -107,6 +131,21 @@ mod tests {
                 goes,
                 "{mode} {free:?}"
             );
+        }
+        let mut secure = settings(0, 0);
+        for (mode, free, taken) in [
+            (0, 0, false),
+            (1, 1, true),
+            (2, 1024, false),
+            (3, 9999, true),
+        ] {
+            secure.set(Setting::SecureTcp, mode).unwrap();
+            assert_eq!(
+                Defence::new(&secure, Some(free)).secure_tcp,
+                taken,
+                "{mode} {free}"
+            );
+            assert_eq!(asks(&secure), matches!(mode, 1 | 2));
         }
         assert!(asks(&settings(1, 0)) && asks(&settings(0, 2)));
         assert!(!asks(&settings(3, 3)) && !asks(&settings(0, 0)));

@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 
 use lb_common::abi::{
-    self, Address, Be16, ConnKey, MarkKey, SCOPE_ANSWERS, SCOPE_CACHE_BYPASS,
-    SCOPE_EXPIRE_QUIESCENT, SCOPE_EXPIRE_REMOVED, SCOPE_FWMARKS, SCOPE_HOLD_REMOVED,
-    SCOPE_MARK_MASKS, SCOPE_NO_REUSE, SCOPE_PORT_ZERO, SCOPE_RELAYS, SCOPE_RESETS,
-    SCOPE_REUSE_FIN_WAIT, SCOPE_SCHEDULE_ICMP, SCOPE_SLOPPY_TCP, SCOPE_SOCKETS, SCOPE_TELLS_REALS,
-    SHAPES, Shape, Tick, V4,
+    self, Address, Be16, ConnKey, LBLC_EXPIRATION, LBLCR_EXPIRATION, MarkKey, SCOPE_ANSWERS,
+    SCOPE_CACHE_BYPASS, SCOPE_EXPIRE_QUIESCENT, SCOPE_EXPIRE_REMOVED, SCOPE_FWMARKS,
+    SCOPE_HOLD_REMOVED, SCOPE_MARK_MASKS, SCOPE_NO_REUSE, SCOPE_PORT_ZERO, SCOPE_RELAYS,
+    SCOPE_RESETS, SCOPE_REUSE_FIN_WAIT, SCOPE_SCHEDULE_ICMP, SCOPE_SECURE_TCP, SCOPE_SLOPPY_TCP,
+    SCOPE_SOCKETS, SCOPE_TELLS_REALS, SHAPES, Shape, Tick, V4,
 };
 use lb_common::conn::state;
 
+use super::defence::Defence;
 use super::maps::{Maps, Plain};
 use super::services::ignore_missing;
 use super::{DatapathError, ebpf_map, words};
@@ -24,8 +25,7 @@ pub(super) struct Rules {
     pub(super) settings: Settings,
     /// The scope as it was last written.
     last: Option<abi::Scope>,
-    /// One of so many new connections is dropped; 0: none.
-    drop_rate: u32,
+    defence: Defence,
     /// Whether an earlier daemon has written the scope.
     written: bool,
     shapes: Vec<Option<Shape>>,
@@ -55,7 +55,10 @@ impl Rules {
         let count = (there.shape_count as usize).min(SHAPES);
         rules.shapes = there.shapes[..count].iter().copied().map(Some).collect();
         rules.written = there.timeouts != [0; 16];
-        rules.drop_rate = there.drop_rate;
+        rules.defence = Defence {
+            drop_rate: there.drop_rate,
+            secure_tcp: there.flags & SCOPE_SECURE_TCP != 0,
+        };
         rules.last = Some(there);
         for entry in maps.marks.iter() {
             let (Plain(key), Plain(value)) = entry.map_err(ebpf_map("read the mark rules"))?;
@@ -139,18 +142,21 @@ impl Rules {
         self.put(maps, scope, value)
     }
 
-    /// Has one of so many new connections dropped, from now on; 0: none.
-    pub(super) fn write_drop_rate(
+    /// Has the scope defended like this from now on.
+    pub(super) fn write_defence(
         &mut self,
         maps: &mut Maps,
         scope: ScopeId,
-        rate: u32,
+        defence: Defence,
     ) -> Result<(), DatapathError> {
-        self.drop_rate = rate;
+        let changed = self.defence != defence;
+        self.defence = defence;
         match self.last {
-            Some(last) if last.drop_rate != rate => {
+            Some(last) if changed => {
+                let secure = u32::from(defence.secure_tcp) * SCOPE_SECURE_TCP;
                 let value = abi::Scope {
-                    drop_rate: rate,
+                    drop_rate: defence.drop_rate,
+                    flags: last.flags & !SCOPE_SECURE_TCP | secure,
                     ..last
                 };
                 self.put(maps, scope, value)
@@ -175,19 +181,22 @@ impl Rules {
     fn scope(&self, has: Has, masks: bool) -> abi::Scope {
         let timeouts = self.settings.timeouts;
         let mut value = abi::Scope {
-            timeouts: [0; 16],
+            timeouts: state::usual_timeouts(),
             seconds: [timeouts.tcp, timeouts.tcp_fin, timeouts.udp].map(words::seconds),
             flags: 0,
-            drop_rate: self.drop_rate,
+            drop_rate: self.defence.drop_rate,
             shape_count: self.shapes.len() as u32,
             shapes: [Shape::default(); SHAPES],
         };
-        for (ticks, seconds) in value.timeouts.iter_mut().zip(state::TIMEOUTS) {
-            *ticks = Tick::from_secs(seconds).0;
-        }
         value.timeouts[usize::from(state::ESTABLISHED)] = words::ticks(timeouts.tcp);
         value.timeouts[usize::from(state::FIN_WAIT)] = words::ticks(timeouts.tcp_fin);
         value.timeouts[usize::from(state::UDP)] = words::ticks(timeouts.udp);
+        for (place, setting) in [
+            (LBLC_EXPIRATION, Setting::LblcExpiration),
+            (LBLCR_EXPIRATION, Setting::LblcrExpiration),
+        ] {
+            value.timeouts[place] = Tick::from_secs(self.settings.get(setting)).0;
+        }
         for (place, shape) in value.shapes.iter_mut().zip(&self.shapes) {
             // A place without a shape matches nothing: its rules are gone.
             *place = shape.unwrap_or_default();
@@ -211,6 +220,7 @@ impl Rules {
             (has.relays, SCOPE_RELAYS),
             (has.sockets && on(Setting::SocketHook), SCOPE_SOCKETS),
             (masks, SCOPE_MARK_MASKS),
+            (self.defence.secure_tcp, SCOPE_SECURE_TCP),
         ];
         value.flags = flags
             .iter()

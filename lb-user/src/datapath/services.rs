@@ -178,7 +178,9 @@ impl Services {
         let at = self.find(scope, &service.key)?;
         let place = maps.services.at(at);
         let before = place.scheduler.load();
-        if before != words::scheduler_number(service.scheduler) {
+        // With the same scheduler its turn goes on, whatever else is edited (ip_vs_edit_service).
+        let another = before != words::scheduler_number(service.scheduler);
+        if another {
             self.bind(maps, at, service.scheduler)?;
         }
         if let Err(error) = attributes::write_service(place, service) {
@@ -186,8 +188,16 @@ impl Services {
                 .bind(maps, at, words::scheduler(before))
                 .and(Err(error));
         }
-        weigh(maps, at);
+        if another {
+            weigh(maps, at);
+        }
         Ok(())
+    }
+
+    /// Whether a service has servers.
+    pub(super) fn has_servers(&self, maps: &Maps, scope: ScopeId, key: &ServiceKey) -> bool {
+        self.find(scope, key)
+            .is_ok_and(|at| maps.services.at(at).head.load() != 0)
     }
 
     /// Removes a service. Its connections stay until they end, as in IPVS.

@@ -87,10 +87,16 @@ pub enum Setting {
     DropEntry,
     /// Whether some new connections are dropped: likewise.
     DropPacket,
+    /// Whether only what real servers say establishes a TCP connection: likewise.
+    SecureTcp,
     /// With `drop_packet` 3: one of so many new connections is dropped.
     AmDroprate,
     /// Memory is short when less than so many pages are free.
     Amemthresh,
+    /// After how many seconds lblc forgets a destination that nobody asked for.
+    LblcExpiration,
+    /// After how many seconds lblcr does, and an unchanged set of its loses a server.
+    LblcrExpiration,
     /// 1: rates are computed.
     RunEstimation,
     /// 1: a real server whose packet belongs to no connection is told so.
@@ -116,7 +122,7 @@ pub struct Fixed {
 
 impl Fixed {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 15] = [
         Self::new("backup_only", "0", NO_SYNC),
         Self::new(
             "conn_max",
@@ -138,14 +144,7 @@ impl Fixed {
             "0",
             "packets of other protocols are never looked at again",
         ),
-        Self::new("lblc_expiration", "86400", FORGOTTEN),
-        Self::new("lblcr_expiration", "86400", FORGOTTEN),
         Self::new("pmtu_disc", "1", "there are no tunnels"),
-        Self::new(
-            "secure_tcp",
-            "0",
-            "a flood of half-open connections costs no established one without it",
-        ),
         Self::new("sloppy_sctp", "0", "there are no SCTP services"),
         Self::new(
             "snat_reroute",
@@ -170,12 +169,11 @@ impl Fixed {
     }
 }
 
-const FORGOTTEN: &str = "a destination is forgotten a day after its last new connection";
 const NO_SYNC: &str = "connections are not synchronised with other directors";
 
 impl Setting {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::ConnReuseMode,
         Self::ExpireNodestConn,
         Self::ExpireQuiescentTemplate,
@@ -183,8 +181,11 @@ impl Setting {
         Self::CacheBypass,
         Self::DropEntry,
         Self::DropPacket,
+        Self::SecureTcp,
         Self::AmDroprate,
         Self::Amemthresh,
+        Self::LblcExpiration,
+        Self::LblcrExpiration,
         Self::RunEstimation,
         Self::NatIcmpSend,
         Self::ScheduleIcmp,
@@ -203,8 +204,11 @@ impl Setting {
             Self::CacheBypass => "cache_bypass",
             Self::DropEntry => "drop_entry",
             Self::DropPacket => "drop_packet",
+            Self::SecureTcp => "secure_tcp",
             Self::AmDroprate => "am_droprate",
             Self::Amemthresh => "amemthresh",
+            Self::LblcExpiration => "lblc_expiration",
+            Self::LblcrExpiration => "lblcr_expiration",
             Self::RunEstimation => "run_estimation",
             Self::NatIcmpSend => "nat_icmp_send",
             Self::ScheduleIcmp => "schedule_icmp",
@@ -226,6 +230,7 @@ impl Setting {
             Self::ConnReuseMode | Self::RunEstimation | Self::ReopenRemoved | Self::SocketHook => 1,
             Self::AmDroprate => 10,
             Self::Amemthresh => 1024,
+            Self::LblcExpiration | Self::LblcrExpiration => 86_400,
             _ => 0,
         }
     }
@@ -234,8 +239,9 @@ impl Setting {
     #[must_use]
     pub const fn range(self) -> (u32, u32) {
         match self {
-            Self::ConnReuseMode | Self::DropEntry | Self::DropPacket => (0, 3),
+            Self::ConnReuseMode | Self::DropEntry | Self::DropPacket | Self::SecureTcp => (0, 3),
             Self::AmDroprate | Self::Amemthresh => (0, i32::MAX as u32),
+            Self::LblcExpiration | Self::LblcrExpiration => (0, MAX_TIMEOUT.as_secs() as u32),
             _ => (0, 1),
         }
     }

@@ -214,6 +214,7 @@ impl Maker {
     /// What follows the address in `-A` and `-E`.
     fn attributes(&mut self, udp: bool) -> Vec<String> {
         let scheduler = *self.random.one(self.profile.schedulers);
+        let once = udp && !self.is_said("schedule_icmp");
         let mut words = vec!["-s".to_owned(), scheduler.to_owned()];
         let mut add = |more: &[&str]| words.extend(more.iter().map(|&word| word.to_owned()));
         if scheduler == "sh" || scheduler == "mh" {
@@ -228,7 +229,7 @@ impl Maker {
             match self.random.below(8) {
                 0 => add(&["-p", "300"]),
                 1 => add(&["-p", "600", "-M", "255.255.255.0"]),
-                2 if udp => add(&["-o"]),
+                2 if once => add(&["-o"]),
                 _ => {}
             }
         }
@@ -345,7 +346,20 @@ impl Maker {
             ("schedule_icmp", 1),
         ]);
         let value = self.random.below(highest + 1).to_string();
+        // With both, IPVS schedules errors one by one, as bpvs does not.
+        if name == "schedule_icmp" && self.is_said("-o") {
+            return;
+        }
         self.steps.push(Step::Setting(name.to_owned(), value));
+    }
+
+    /// Whether some step so far has this word.
+    fn is_said(&self, word: &str) -> bool {
+        self.steps.iter().any(|step| match step {
+            Step::Ipvsadm(words) => words.iter().any(|said| said == word),
+            Step::Setting(name, _) => name == word,
+            _ => false,
+        })
     }
 
     /// Whether it matters for some service at this address how many connections a server has.

@@ -60,9 +60,9 @@ pub struct Options {
     /// Only print the scripts
     #[arg(long)]
     print: bool,
-    /// Show what the kernel does, step by step, and compare nothing
-    #[arg(long)]
-    show: bool,
+    /// Show what the kernel does, or bpvs (any kernel will do for that), step by step, and compare nothing
+    #[arg(long, value_name = "WHOSE", num_args = 0..=1, require_equals = true, default_missing_value = "ipvs")]
+    show: Option<Shown>,
     /// Compare the kernel's IPVS with itself: whatever differs is a mistake of the suite
     #[arg(long)]
     itself: bool,
@@ -81,6 +81,15 @@ pub struct Options {
     /// The bpvs program [default: env BPVS, or the one beside this program]
     #[arg(long, value_name = "PATH")]
     bpvs: Option<PathBuf>,
+}
+
+/// Whose doing is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Shown {
+    /// The kernel's IPVS.
+    Ipvs,
+    /// bpvs.
+    Bpvs,
 }
 
 impl Options {
@@ -119,9 +128,11 @@ pub fn run(options: &Options) -> Result<bool> {
         }
         return Ok(true);
     }
-    load_ipvs()?;
+    if options.show != Some(Shown::Bpvs) {
+        load_ipvs()?;
+    }
     let lab = Lab::new()?;
-    let second = if options.itself || options.show {
+    let second = if options.itself || options.show == Some(Shown::Ipvs) {
         Implementation::Kernel
     } else {
         let host = lab.host("daemon")?;
@@ -134,7 +145,7 @@ pub fn run(options: &Options) -> Result<bool> {
         patience: options.patience,
         keep: options.keep,
     };
-    if options.show {
+    if options.show.is_some() {
         return scripts
             .iter()
             .try_for_each(|script| bench.show(script))

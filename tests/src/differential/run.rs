@@ -69,11 +69,12 @@ impl Bench {
         let lab = Lab::new()?;
         let mut sides = Side::build(&lab, &self.implementations)?;
         let mut report = Report::default();
-        let mut loosely = false;
+        let mut mode = Mode::default();
         for (number, step) in (1..).zip(&script.steps) {
             let id = u16::try_from(number % 60_000)? + 1;
-            loosely |= *step == Step::Loosely;
-            self.step(&mut sides, step, (number, id, loosely), &mut report)
+            mode.loosely |= *step == Step::Loosely;
+            mode.expires |= matches!(step, Step::Setting(name, _) if name == "expire_nodest_conn");
+            self.step(&mut sides, step, (number, id, mode), &mut report)
                 .with_context(|| format!("{}, step {number}: {step}", script.name))?;
             if report.missing.is_some() || report.differences.len() >= self.patience {
                 break;
@@ -92,7 +93,7 @@ impl Bench {
         &self,
         sides: &mut [Side],
         step: &Step,
-        (number, id, loosely): (usize, u16, bool),
+        (number, id, mode): (usize, u16, Mode),
         report: &mut Report,
     ) -> Result<()> {
         match step {
@@ -111,10 +112,10 @@ impl Bench {
                 }
             }
             report.packets += usize::from(matches!(step, Step::Packet(_)));
-            if removes(step) {
+            if removes(step, mode) {
                 std::thread::sleep(REMOVAL);
             }
-            match compare(step, names, [&outcomes[0], &outcomes[1]], loosely) {
+            match compare(step, names, [&outcomes[0], &outcomes[1]], mode.loosely) {
                 Judgement::Same => {}
                 Judgement::Excepted(name) => *report.exceptions.entry(name).or_default() += 1,
                 Judgement::Missing(what) => report.missing = Some((number, what)),
@@ -130,15 +131,24 @@ impl Bench {
     }
 }
 
+/// What earlier steps have asked for.
+#[derive(Debug, Clone, Copy, Default)]
+struct Mode {
+    /// Both sides may differ where they draw.
+    loosely: bool,
+    /// Any packet of a client may end a connection (`expire_nodest_conn`).
+    expires: bool,
+}
+
 /// Whether it removes a service, a real server, or maybe a connection.
-fn removes(step: &Step) -> bool {
+fn removes(step: &Step, mode: Mode) -> bool {
     match step {
         Step::Ipvsadm(words) => words
             .first()
             .is_some_and(|word| ["-d", "-D", "-C"].contains(&word.as_str())),
         Step::Packet(packet) => {
             packet.way == Way::Request
-                && matches!(packet.kind, Kind::Tcp(flags) if flags & SYN != 0)
+                && (mode.expires || matches!(packet.kind, Kind::Tcp(flags) if flags & SYN != 0))
         }
         _ => false,
     }
@@ -150,10 +160,10 @@ fn may_settle(step: &Step) -> bool {
 }
 
 impl Bench {
-    /// Runs a script on the first side alone and prints what comes out.
+    /// Runs a script on the second side alone and prints what comes out.
     pub fn show(&self, script: &Script) -> Result<()> {
         let lab = Lab::new()?;
-        let mut sides = Side::build(&lab, &self.implementations[..1])?;
+        let mut sides = Side::build(&lab, &self.implementations[1..])?;
         let side = &mut sides[0];
         println!("# {}", script.name);
         for (number, step) in (1..).zip(&script.steps) {

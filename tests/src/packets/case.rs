@@ -111,6 +111,8 @@ pub enum Change {
     Settings(u32),
     /// One of so many new connections is dropped.
     DropRate(u32),
+    /// After so many seconds lblc and lblcr forget a destination.
+    Expiration(u32),
 }
 
 /// A connection, named as its client's packets are.

@@ -277,6 +277,7 @@ pub fn apply(
         }
         Change::Settings(flags) => memory.set_flag(*flags, true),
         Change::DropRate(rate) => memory.set_drop_rate(*rate),
+        Change::Expiration(seconds) => memory.set_expiration(*seconds),
         Change::State(..) | Change::ErrorBudget(_) => {
             return Err("not a change of services".to_owned());
         }

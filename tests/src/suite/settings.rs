@@ -1,5 +1,7 @@
 //! Settings, and what services and servers are told besides an address: what is set is read, and stays.
 
+use std::io::ErrorKind;
+use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -10,6 +12,7 @@ use super::{Case, Context, case};
 use crate::load::{Kind, Load};
 use crate::slow::patient;
 use crate::topology::at;
+use crate::topology::director::CLIENT;
 
 pub(super) const CASES: &[Case] = &[
     case(
@@ -31,6 +34,11 @@ pub(super) const CASES: &[Case] = &[
         "settings/drop-packet",
         "drop_packet that drops nothing, or more than one new connection of so many, or established ones",
         drop_packet,
+    ),
+    case(
+        "settings/strangers-are-told",
+        "nat_icmp_send that is lost with a daemon, or not there in a scope that begins with it",
+        strangers_are_told,
     ),
     case(
         "settings/service-comes-back",
@@ -58,7 +66,7 @@ fn values(setup: &Setup) -> Result<Vec<String>> {
 
 /// None of them is at its default.
 const OTHERS: &str = "conn_reuse_mode=3 expire_nodest_conn=1 expire_quiescent_template=1 sloppy_tcp=1 cache_bypass=1 \
-                      drop_entry=1 drop_packet=1 am_droprate=7 amemthresh=1 run_estimation=0 nat_icmp_send=1 schedule_icmp=1 reopen_removed=0 \
+                      drop_entry=1 drop_packet=1 secure_tcp=1 lblc_expiration=60 lblcr_expiration=90 am_droprate=7 amemthresh=1 run_estimation=0 nat_icmp_send=1 schedule_icmp=1 reopen_removed=0 \
                       xdp=eth9 socket_hook=0 \
                       timeouts.tcp=1h timeouts.tcp-fin=30s timeouts.udp=10s";
 
@@ -270,6 +278,51 @@ fn drop_packet(context: &Context) -> Result<()> {
     setup.daemon.run()?;
     setup.bpvs("settings set drop_packet=1 amemthresh=0")?;
     fresh(100)?.all_answered()
+}
+
+/// Whether a real server's datagram that belongs to no connection is answered by an ICMP error.
+fn is_told(setup: &Setup) -> Result<bool> {
+    // The client has a socket there: it would not refuse.
+    let client = setup.net.client.run(|| UdpSocket::bind((CLIENT, 5000)))??;
+    let told = setup.net.servers[0].run(|| {
+        let stranger = UdpSocket::bind("10.0.1.11:9999")?;
+        stranger.set_read_timeout(Some(patient(Duration::from_millis(300))))?;
+        stranger.connect(client.local_addr()?)?;
+        stranger.send(b"of no connection")?;
+        Ok::<_, std::io::Error>(stranger.recv(&mut [0; 16]))
+    })??;
+    Ok(told.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused))
+}
+
+fn strangers_are_told(context: &Context) -> Result<()> {
+    let setup = Setup::usual(context, 1)?;
+    setup.bpvs("server add udp:10.0.0.100:9 10.0.1.11:9999")?;
+    ensure!(!is_told(&setup)?, "told, and nobody has asked for it");
+    setup.bpvs("settings set nat_icmp_send=1")?;
+    ensure!(is_told(&setup)?, "not told");
+    setup.daemon.kill()?;
+    ensure!(is_told(&setup)?, "not told without the daemon");
+    setup.daemon.run()?;
+    ensure!(is_told(&setup)?, "not told by the next daemon");
+    setup.bpvs("down")?;
+    ensure!(
+        setup.daemon.ended(patient(Duration::from_secs(5)))?,
+        "the daemon still runs"
+    );
+    ensure!(!is_told(&setup)?, "told by nobody");
+    setup.daemon.run()?;
+    let file = "[settings]\nnat_icmp_send = 1\n[[service]]\naddress = \"udp:10.0.0.100:9\"\n  [[service.server]]\n  \
+                address = \"10.0.1.11:9999\"\n";
+    setup
+        .daemon
+        .apply(&setup.net.director, "strangers.toml", file)?;
+    ensure!(is_told(&setup)?, "not told in a scope that began with it");
+    setup.bpvs("server remove udp:10.0.0.100:9 10.0.1.11:9999")?;
+    ensure!(
+        !is_told(&setup)?,
+        "told though it is no real server any more"
+    );
+    Ok(())
 }
 
 fn service_comes_back(context: &Context) -> Result<()> {

@@ -20,7 +20,25 @@ pub(super) fn all() -> Result<Vec<Script>> {
     let mut scripts = masquerade()?;
     scripts.push(routed()?);
     scripts.push(sloppy()?);
+    scripts.push(secured("states/secured", "-m", &SEGMENTS)?);
+    scripts.push(secured(
+        "states/secured-direct-routing",
+        "-g",
+        &SEGMENTS[..4],
+    )?);
     Ok(scripts)
+}
+
+/// The tables of `secure_tcp`: IPVS changes over to them within a second.
+fn secured(name: &str, method: &str, segments: &[&str]) -> Result<Script> {
+    let mut sequences = vec![Vec::new()];
+    for _ in 0..2 {
+        sequences = extended(&sequences, segments);
+    }
+    Ok(Script {
+        name: name.into(),
+        steps: script(method, "> S", &sequences, "setting secure_tcp 3\nwait 3\n")?,
+    })
 }
 
 fn masquerade() -> Result<Vec<Script>> {

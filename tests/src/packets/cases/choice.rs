@@ -42,6 +42,7 @@ pub(super) fn cases() -> Vec<Case> {
         locality(),
         locality_of_the_removed(),
         locality_forgotten(),
+        locality_forgotten_early(),
         replicated(),
         another_scheduler(),
     ]
@@ -298,6 +299,16 @@ fn locality_forgotten() -> Case {
     let case = order_to(case, SERVICE, 0, &[2]).wait(23 * 60 * 60);
     let case = order_to(case, SERVICE, 1, &[2]).wait(25 * 60 * 60);
     order_to(case, SERVICE, 2, &[1])
+}
+
+fn locality_forgotten_early() -> Case {
+    let case = Case::new(
+        "With lblc_expiration a destination is forgotten after so long, from then on",
+        everywhere(SCHEDULER_LBLC, [1, 1, 1]),
+    );
+    let case = order_to(case, SERVICE, 0, &[2]).change(Change::Expiration(600));
+    let case = order_to(case.wait(590), SERVICE, 1, &[2]);
+    order_to(case.wait(610), SERVICE, 2, &[1])
 }
 
 fn replicated() -> Case {

@@ -1,7 +1,7 @@
 //! Persistence: a client's connections go to the real server of its template.
 
 use lb_common::{
-    abi::{SCOPE_EXPIRE_QUIESCENT, V4},
+    abi::{SCOPE_EXPIRE_QUIESCENT, SCOPE_EXPIRE_REMOVED, V4},
     conn::state,
     host::MarkRule,
     verdict::Reason,
@@ -31,8 +31,21 @@ pub(super) fn cases() -> Vec<Case> {
         ends(),
         lives_with_its_connections(),
         removed(),
-        quiescent(false),
-        quiescent(true),
+        quiescent(
+            "A real server without weight keeps the clients whose template names it",
+            0,
+            2,
+        ),
+        quiescent(
+            "With expire_quiescent_template a real server without weight loses its templates",
+            SCOPE_EXPIRE_QUIESCENT,
+            1,
+        ),
+        quiescent(
+            "With expire_nodest_conn it keeps them: what a template leads there is new, not to be begun anew",
+            SCOPE_EXPIRE_REMOVED,
+            2,
+        ),
         groups(),
         every_port(),
         not_begun_anew(),
@@ -137,25 +150,14 @@ fn removed() -> Case {
     .check(Check::Templates(1, 1))
 }
 
-fn quiescent(expire: bool) -> Case {
-    let (sentence, server) = if expire {
-        (
-            "With expire_quiescent_template a real server without weight loses its templates",
-            1,
-        )
-    } else {
-        (
-            "A real server without weight keeps the clients whose template names it",
-            2,
-        )
-    };
-    let case = persistent(sentence, 300, ONE).asks(&syn(0, 0), &SERVERS[2]);
-    let case = if expire {
-        case.change(Change::Settings(SCOPE_EXPIRE_QUIESCENT))
-    } else {
-        case
-    };
-    case.change(Change::Weight(2, 0))
+/// A client whose template names a real server without weight, with this setting: which server it gets.
+fn quiescent(sentence: &str, setting: u32, server: usize) -> Case {
+    persistent(sentence, 300, ONE)
+        .asks(&syn(0, 0), &SERVERS[2])
+        .change(Change::Settings(setting))
+        .change(Change::Weight(2, 0))
+        .asks(&syn(0, 1), &SERVERS[server])
+        // Sent again.
         .asks(&syn(0, 1), &SERVERS[server])
 }
 

@@ -1,6 +1,9 @@
 //! Every combination of TCP flags, in every state, from both sides, against a text copy of IPVS's tables.
 
-use lb_common::conn::state::{self, TIMEOUTS};
+use lb_common::{
+    abi::SCOPE_SECURE_TCP,
+    conn::state::{self, TIMEOUTS},
+};
 
 use crate::packets::{
     case::{Case, Change, Check, Flow},
@@ -35,20 +38,29 @@ fn expected(table: &str, flags: u8, from: usize) -> u8 {
 }
 
 pub(super) fn cases() -> Vec<Case> {
-    let directions = [("INPUT", "the client"), ("OUTPUT", "the real server")];
-    directions
+    let tables = [
+        ("INPUT", "the client", 0),
+        ("OUTPUT", "the real server", 0),
+        ("SECURE INPUT", "the client", SCOPE_SECURE_TCP),
+        ("SECURE OUTPUT", "the real server", SCOPE_SECURE_TCP),
+    ];
+    tables
         .into_iter()
-        .flat_map(|(table, who)| (0..NAMES.len()).map(move |from| every_flag(table, who, from)))
+        .flat_map(|table| (0..NAMES.len()).map(move |from| every_flag(table, from)))
         .collect()
 }
 
-fn every_flag(table: &str, who: &str, from: usize) -> Case {
+/// From a state of this table, by these packets, with this setting.
+fn every_flag((table, who, setting): (&str, &str, u32), from: usize) -> Case {
     let flow = Flow::of(&asks(&CLIENT, tcp(CLIENT_PORT, PORT, 0)));
     let sentence = format!(
-        "In {}, each of the 256 flag combinations from {who} leads where IPVS goes",
-        state::NAMES[from]
+        "In {}{}, each of the 256 flag combinations from {who} leads where IPVS goes",
+        state::NAMES[from],
+        if setting == 0 { "" } else { " with secure_tcp" }
     );
-    let mut case = Case::new(sentence, World::single()).opened(CLIENT_PORT, &SERVERS[0]);
+    let mut case = Case::new(sentence, World::single())
+        .opened(CLIENT_PORT, &SERVERS[0])
+        .change(Change::Settings(setting));
     for flags in 0..=255 {
         let to = expected(table, flags, from);
         let active = u32::from(matches!(
@@ -56,7 +68,7 @@ fn every_flag(table: &str, who: &str, from: usize) -> Case {
             state::ESTABLISHED | state::SYN_SENT | state::SYN_RECV | state::SYNACK
         ));
         case = case.change(Change::State(flow, from as u8));
-        case = if table == "INPUT" {
+        case = if table.ends_with("INPUT") {
             case.asks(&asks(&CLIENT, tcp(CLIENT_PORT, PORT, flags)), &SERVERS[0])
         } else {
             case.answers(&answers(
