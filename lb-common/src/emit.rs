@@ -1,7 +1,7 @@
 //! The last step: hop limit, size, and the way out.
 
 use crate::{
-    abi::{Address, Be16, HOP_FORWARD, HOP_LOCAL, HOP_REDIRECT, HOP_RESOLVED, Hop, Tick},
+    abi::{BENT, Be16, Be32, HOP_FORWARD, HOP_LOCAL, HOP_REDIRECT, HOP_RESOLVED, Hop, Tick},
     family::{Family, Header},
     packet::Packet,
     tables::Tables,
@@ -18,8 +18,8 @@ pub struct Way {
     pub value: u32,
     /// The VLAN whose tag is to be set; 0 for none.
     pub vlan: u16,
-    /// Ethernet destination and source, where the kind is [`Kind::Addressed`].
-    pub ethernet: [u16; 6],
+    /// Ethernet destination and source, where they are known.
+    pub ethernet: [u32; 3],
 }
 
 /// The kinds of [`Way`].
@@ -29,7 +29,7 @@ pub enum Kind {
     Stay,
     /// To this host's stack, from a packet that this host was about to send.
     Up,
-    /// By the interface with the index `value`: the Ethernet addresses are known.
+    /// By the interface with the index `value` (with [`ENTER`](crate::abi::ENTER)): the Ethernet addresses are known.
     Addressed,
     /// By the interface with the index `value`; the kernel resolves the neighbour.
     Resolve,
@@ -51,7 +51,7 @@ impl Way {
             kind,
             value,
             vlan: 0,
-            ethernet: [0; 6],
+            ethernet: [0; 3],
         }
     }
 
@@ -69,7 +69,7 @@ impl Way {
     }
 }
 
-/// Finds the way out over a hop. `bent`: the packet does not go where its destination is.
+/// Finds the way out over a hop, by its index (with [`BENT`]).
 #[inline(always)]
 pub fn way<F: Family, P: Packet, T: Tables<F::Address>>(
     packet: &P,
@@ -77,10 +77,10 @@ pub fn way<F: Family, P: Packet, T: Tables<F::Address>>(
     header: &Header<F::Address>,
     l3: u32,
     index: u32,
-    bent: impl FnOnce() -> bool,
+    now: Tick,
 ) -> Way {
     let egress = packet.arrival().egress;
-    let Some(hop) = tables.hop(index) else {
+    let Some(hop) = tables.hop(index & !BENT) else {
         return Way::new(Kind::NoRoute, 0);
     };
     let kind = hop.kind.load();
@@ -107,50 +107,37 @@ pub fn way<F: Family, P: Packet, T: Tables<F::Address>>(
             };
         }
     }
-    addressed(packet, tables, hop, bent)
+    let bent = index & BENT != 0;
+    let otherwise = if bent { Kind::NoRoute } else { Kind::Resolve };
+    addressed(packet, hop, now, bent).unwrap_or(Way::new(otherwise, hop.oif.load()))
 }
 
 /// The way over a hop: by its Ethernet addresses if they can be trusted, read whole or not at all, for the daemon may be
 /// writing it. Else the kernel finds the neighbour by the packet's destination, which it cannot do for a packet that is
 /// `bent`, going elsewhere: for that one addresses whose lease is over are the best there is.
 #[inline(always)]
-fn addressed<A: Address, P: Packet, T: Tables<A>>(
-    packet: &P,
-    tables: &T,
-    hop: &Hop,
-    bent: impl FnOnce() -> bool,
-) -> Way {
+fn addressed<P: Packet>(packet: &P, hop: &Hop, now: Tick, bent: bool) -> Option<Way> {
     let before = hop.sequence.load();
     let flags = hop.flags.load();
-    let mut trusted = tables.now().since(Tick(hop.lease.load())) < 0;
-    let mut otherwise = Kind::Resolve;
-    if (!trusted || flags & HOP_RESOLVED == 0) && bent() {
-        trusted = true;
-        otherwise = Kind::NoRoute;
+    let trusted = now.since(Tick(hop.lease.load())) < 0 || bent;
+    if before & 1 != 0 || flags & HOP_RESOLVED == 0 || !trusted {
+        return None;
     }
-    let otherwise = Way::new(otherwise, hop.oif.load());
-    if !trusted || before & 1 != 0 || flags & HOP_RESOLVED == 0 {
-        return otherwise;
-    }
-    let [a, b, c] = [0, 1, 2].map(|word: usize| hop.destination[word].load());
-    let [d, e, f] = [0, 1, 2].map(|word: usize| hop.source[word].load());
-    let (mut value, mut vlan) = (hop.oif.load(), 0);
+    let ethernet = [0, 1, 2].map(|word: usize| hop.ethernet[word].load());
+    let (mut value, mut vlan) = (hop.exit.load(), 0);
     if P::EARLY {
         value = hop.wire.load();
         vlan = hop.vlan.load() as u16;
         if value == 0 || value != packet.arrival().wire && flags & HOP_REDIRECT == 0 {
-            return otherwise;
+            return None;
         }
     }
-    if hop.sequence.load() != before {
-        return otherwise;
-    }
-    Way {
+    (hop.sequence.load() == before).then_some(Way {
         kind: Kind::Addressed,
         value,
         vlan,
-        ethernet: [a, b, c, d, e, f],
-    }
+        ethernet,
+    })
 }
 
 /// Bytes of the transport header of a GSO packet.
@@ -190,9 +177,7 @@ pub fn leave<F: Family, P: Packet, T: Tables<F::Address>>(
     if way.kind != Kind::Addressed {
         return Some(Verdict::new(Action::Resolve, way.value, reason));
     }
-    let [a, b, c, d, e, f] = way.ethernet;
-    set_mac(packet, 0, [a, b, c])?;
-    set_mac(packet, 6, [d, e, f])?;
+    packet.set_words(0, way.ethernet.map(Be32::from_raw))?;
     Some(Verdict::new(Action::Transmit, way.value, reason).tagged(way.vlan))
 }
 

@@ -1,7 +1,7 @@
 //! Sending a packet of a known connection on: its way out, what it counts, its rewrite.
 
 use crate::{
-    abi::{Address, ConnKey, DIRECT, FragmentPorts, HOP_FORWARD, HOP_LOCAL, Tick},
+    abi::{Address, BENT, ConnKey, DIRECT, FragmentPorts, HOP_FORWARD, HOP_LOCAL, Tick},
     conn::{find::Known, state::Event},
     emit::{self, Kind, Way},
     family::{Family, Fragment, Header},
@@ -68,16 +68,15 @@ pub(crate) fn way_out<F: Family, P: Packet, T: Tables<F::Address>>(
     header: &Header<F::Address>,
     key: &ConnKey<F::Address>,
     known: &Known<'_, F::Address>,
+    now: Tick,
 ) -> Way {
     // A local real server's reply is on its way to the client already: only its source is new.
     let on_its_way = known.is_reply() || !known.word.has(DIRECT);
     if packet.arrival().egress && known.to.dst == key.dst && on_its_way {
         return Way::STAY;
     }
-    let index = hop::<_, P, T>(tables, known);
-    emit::way::<F, P, T>(packet, tables, header, L3, index, || {
-        target(tables, known) != known.to.dst
-    })
+    let hop = hop::<_, P, T>(tables, known, now);
+    emit::way::<F, P, T>(packet, tables, header, L3, hop, now)
 }
 
 /// What becomes of a packet that cannot leave.
@@ -90,13 +89,13 @@ pub(crate) fn obstructed(way: Way, is_reply: bool) -> Verdict {
     }
 }
 
-/// The connection's hop; looked up again when it has gone, and once a second in case the route has changed.
+/// The connection's hop, with [`BENT`] where it is; looked up again when it has gone, and once a second in case the route has changed.
 #[inline(always)]
-fn hop<A: Address, P: Packet, T: Tables<A>>(tables: &T, known: &Known<'_, A>) -> u32 {
+fn hop<A: Address, P: Packet, T: Tables<A>>(tables: &T, known: &Known<'_, A>, now: Tick) -> u32 {
     let usable = tables
-        .hop(known.hop)
+        .hop(known.hop & !BENT)
         .is_some_and(|hop| matches!(hop.kind.load(), HOP_FORWARD | HOP_LOCAL));
-    let (now, seen) = (tables.now(), Tick(known.conn.seen.load()));
+    let seen = Tick(known.conn.seen.load());
     // Once a second the packet is recorded: it is yet to be, or has just been.
     let due = if P::EARLY {
         now.since(seen) >= Tick::SECOND as i32
@@ -106,11 +105,18 @@ fn hop<A: Address, P: Packet, T: Tables<A>>(tables: &T, known: &Known<'_, A>) ->
     if usable && !due {
         return known.hop;
     }
-    let hop = tables.route(target(tables, known));
+    let target = target(tables, known);
+    let hop = tables.route(target) | bent(target, known.to.dst);
     if hop != known.hop {
         known.conn.hop.store(hop);
     }
     hop
+}
+
+/// [`BENT`] for a packet that goes to `target` and has this destination.
+#[inline(always)]
+pub(crate) fn bent<A: Address>(target: A, destination: A) -> u32 {
+    if target == destination { 0 } else { BENT }
 }
 
 /// Where a packet goes next: with direct routing, or where a neighbour is given, not to its destination.

@@ -4,7 +4,7 @@
 //! ICMP errors that would tell it better have no way to it.
 
 use crate::{
-    abi::{Address, Be16, CLAMP_MSS},
+    abi::{Address, BENT, Be16, CLAMP_MSS},
     checksum,
     link::L3,
     packet::Packet,
@@ -41,7 +41,7 @@ pub fn clamp<A: Address, P: Packet, T: Tables<A>>(
     }
     // The way to the real server, and where this packet goes: of the client's SYN it is the same.
     let to_server = tables.route(A::from_words(server.address.load()));
-    let mtu = |hop| tables.hop(hop).map_or(u32::MAX, |hop| hop.mtu.load());
+    let mtu = |hop| tables.hop(hop & !BENT).map_or(u32::MAX, |hop| hop.mtu.load());
     let fits = mtu(to_server)
         .min(mtu(hop))
         .saturating_sub(l4 - L3 + TCP_LENGTH);

@@ -31,6 +31,30 @@ pub trait Packet {
     /// Writes a word of 32 bits.
     fn set_u32(&mut self, at: u32, value: Be32) -> Option<()>;
 
+    /// Reads words that follow each other, all or none.
+    #[inline(always)]
+    fn words<const N: usize>(&self, at: u32) -> Option<[Be32; N]> {
+        let mut words = [Be32::ZERO; N];
+        let mut next = at;
+        for word in &mut words {
+            *word = self.u32(next)?;
+            next += 4;
+        }
+        Some(words)
+    }
+
+    /// Writes words that follow each other, all or none.
+    #[inline(always)]
+    fn set_words<const N: usize>(&mut self, at: u32, words: [Be32; N]) -> Option<()> {
+        self.u32(at + 4 * (N as u32 - 1))?;
+        let mut next = at;
+        for word in words {
+            self.set_u32(next, word)?;
+            next += 4;
+        }
+        Some(())
+    }
+
     /// Updates the transport checksum at `at` for new addresses and ports. A checksum that the sender left to the
     /// hardware covers only the pseudo header, so the two deltas are kept apart. With `zero_is_none` (UDP over IPv4) a
     /// checksum of zero stays zero.

@@ -186,7 +186,8 @@ pub fn follow<F: Family, P: Packet, T: Tables<F::Address>>(packet: &mut P, table
         Ok(segment) => segment,
         Err(verdict) => return verdict.word(),
     };
-    let found = known(tables, &segment);
+    let now = tables.now();
+    let found = known(tables, &segment, now);
     if let Some(reason) = found.ends {
         return Verdict::drop(reason).word();
     }
@@ -199,12 +200,12 @@ pub fn follow<F: Family, P: Packet, T: Tables<F::Address>>(packet: &mut P, table
         let Some(known) = Known::copy(conn, found.word) else {
             return Verdict::drop(Reason::Busy).word();
         };
-        way = forward::way_out::<F, P, T>(packet, tables, &header, &segment.key, &known);
+        way = forward::way_out::<F, P, T>(packet, tables, &header, &segment.key, &known, now);
         if !way.is_for::<P>() {
             return Verdict::hand_over().word();
         }
     }
-    match track::track(tables, &segment.key, conn, found.word, segment.event) {
+    match track::track(tables, &segment.key, conn, found.word, segment.event, now) {
         Tracked::Done => {}
         Tracked::Busy => return Verdict::drop(Reason::Busy).word(),
         Tracked::Gone => return UNKNOWN,
@@ -213,7 +214,7 @@ pub fn follow<F: Family, P: Packet, T: Tables<F::Address>>(packet: &mut P, table
         return Verdict::drop(Reason::Busy).word();
     };
     if !P::EARLY {
-        way = forward::way_out::<F, P, T>(packet, tables, &header, &segment.key, &known);
+        way = forward::way_out::<F, P, T>(packet, tables, &header, &segment.key, &known, now);
     }
     let (Ok(verdict) | Err(verdict)) =
         forward::forward::<F, P, T>(packet, tables, &header, &segment, &known, way);
@@ -222,8 +223,12 @@ pub fn follow<F: Family, P: Packet, T: Tables<F::Address>>(packet: &mut P, table
 
 /// The packet's connection, unless the packet makes it begin anew.
 #[inline(always)]
-fn known<'t, A: Address, T: Tables<A>>(tables: &'t T, segment: &Segment<A>) -> Found<'t, A> {
-    let found = find::find(tables, &segment.key);
+fn known<'t, A: Address, T: Tables<A>>(
+    tables: &'t T,
+    segment: &Segment<A>,
+    now: Tick,
+) -> Found<'t, A> {
+    let found = find::find(tables, &segment.key, now);
     let Some(conn) = found.conn else {
         return found;
     };
@@ -462,7 +467,8 @@ pub fn once<F: Family, P: Packet, T: Tables<F::Address>>(packet: &mut P, tables:
     let Some(known) = Known::copy(&scratch.entry, word) else {
         return Verdict::drop(Reason::Busy).word();
     };
-    let way = forward::way_out::<F, P, T>(packet, tables, &header, &segment.key, &known);
+    let now = tables.now();
+    let way = forward::way_out::<F, P, T>(packet, tables, &header, &segment.key, &known, now);
     let (Ok(verdict) | Err(verdict)) =
         forward::forward::<F, P, T>(packet, tables, &header, &segment, &known, way);
     verdict.word()

@@ -4,7 +4,7 @@
 //! and resets. It bends a way: what the routes would send elsewhere goes to the real server's hop.
 
 use crate::{
-    abi::{Address, RELAY},
+    abi::{Address, BENT, RELAY},
     emit,
     family::Family,
     forward,
@@ -45,7 +45,7 @@ pub fn relay<F: Family, P: Packet, T: Tables<F::Address>>(packet: &mut P, tables
         return nobody;
     };
     let hop = tables.route(Address::from_words(server.address.load()));
-    let way = emit::way::<F, P, T>(packet, tables, &header, L3, hop, || true);
+    let way = emit::way::<F, P, T>(packet, tables, &header, L3, hop | BENT, tables.now());
     if way.is_obstacle() {
         // Whoever sent it hears it from here: to them this host is a router.
         return forward::obstructed(way, true).word();

@@ -1,7 +1,7 @@
 //! Masquerade: new addresses and ports, and the checksums that cover them.
 
 use crate::{
-    abi::Tuple,
+    abi::{Be32, Tuple},
     conn::find::Known,
     family::{Family, Header},
     packet::Packet,
@@ -31,6 +31,5 @@ pub fn masquerade<F: Family, P: Packet>(
 /// Writes both ports at the start of a transport header.
 #[inline(always)]
 pub fn set_ports<A: Copy, P: Packet>(packet: &mut P, l4: u32, to: &Tuple<A>) -> Option<()> {
-    packet.set_u16(l4, to.sport)?;
-    packet.set_u16(l4 + 2, to.dport)
+    packet.set_u32(l4, Be32::join(to.sport, to.dport))
 }

@@ -170,7 +170,8 @@ fn flow<A: Address, T: Tables<A>>(tables: &T, asked: &Asked<A>) -> ConnKey<A> {
 /// whose real server was removed ends. By itself, for the stack of whoever calls it is part of the deepest.
 #[inline(never)]
 fn follow<A: Address, T: Tables<A>>(tables: &T, key: &ConnKey<A>) -> u64 {
-    let found = find::find(tables, key);
+    let now = tables.now();
+    let found = find::find(tables, key, now);
     let (Some(conn), Some(scratch)) = (found.conn, tables.scratch()) else {
         return 0;
     };
@@ -183,7 +184,7 @@ fn follow<A: Address, T: Tables<A>>(tables: &T, key: &ConnKey<A>) -> u64 {
         }
         return 0;
     }
-    if track::track(tables, key, conn, found.word, None) == Tracked::Gone {
+    if track::track(tables, key, conn, found.word, None, now) == Tracked::Gone {
         return 0;
     }
     let Some(known) = Known::copy(conn, found.word) else {
@@ -208,12 +209,13 @@ pub fn receive<A: Address, T: Sockets<A>>(
     let scope_protocol = transport::scope_protocol(tables, protocol);
     let key = sockets::key(cookie, scope_protocol, SOCKET | SOCKET_FLOW, from, port);
     let reply = key.reversed();
-    let found = find::find(tables, &reply);
+    let now = tables.now();
+    let found = find::find(tables, &reply, now);
     let Some(conn) = found.conn else {
         return peer(tables, cookie, protocol, from, port);
     };
     // A reply: the flow is worth keeping.
-    let _ = track::track(tables, &reply, conn, found.word, None);
+    let _ = track::track(tables, &reply, conn, found.word, None, now);
     let to = conn.to();
     let same = Word(conn.word.load()).generation() == found.word.generation();
     same.then_some((to.src, to.sport))

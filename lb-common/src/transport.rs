@@ -19,8 +19,6 @@ pub const UDP: u8 = IpProto::Udp as u8;
 /// Protocol number of ICMP.
 pub const ICMP: u8 = IpProto::Icmp as u8;
 
-/// Offset of the flags in a TCP header.
-const TCP_FLAGS: u32 = 13;
 /// Offset of the checksum in a TCP header.
 pub const TCP_CHECKSUM: u32 = 16;
 /// Offset of the checksum in a UDP header.
@@ -115,13 +113,14 @@ fn ports_and_event<A: Address, P: Packet>(
     ) {
         return None;
     }
-    let event = if header.protocol == TCP {
-        // The checksum is the last word that is written.
-        packet.u16(l4 + TCP_CHECKSUM)?;
-        Some(Event::of(packet.u8(l4 + TCP_FLAGS)?))
+    // With the checksum, which is the last word that is written.
+    let (ports, event) = if header.protocol == TCP {
+        let [ports, _, _, flags, _] = packet.words(l4)?;
+        (ports, Some(Event::of((flags.get() >> 16) as u8)))
     } else {
-        packet.u16(l4 + UDP_CHECKSUM)?;
-        None
+        let [ports, _] = packet.words(l4)?;
+        (ports, None)
     };
-    Some((packet.u16(l4)?, packet.u16(l4 + 2)?, event))
+    let (sport, dport) = ports.halves();
+    Some((sport, dport, event))
 }

@@ -9,7 +9,8 @@ pub enum Action {
     Pass,
     /// It ends here.
     Drop,
-    /// It leaves by the interface as it is: its Ethernet addresses are written.
+    /// It leaves by the interface as it is: its Ethernet addresses are written. With [`ENTER`](crate::abi::ENTER) it goes on
+    /// behind the interface, unless this host sends it: from there no packet can.
     Transmit,
     /// It leaves by the interface; the kernel finds the neighbour.
     Resolve,

@@ -19,12 +19,13 @@ mod xdp;
 use aya_ebpf::{
     EbpfContext,
     bindings::{TC_ACT_SHOT, xdp_action},
-    helpers::generated::{bpf_redirect, bpf_redirect_neigh, bpf_skb_vlan_pop},
+    helpers::generated::{bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_vlan_pop},
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
 use aya_log_ebpf::debug;
 use lb_common::{
+    abi::ENTER,
     conn::sweep::sweep as sweep_one,
     packet::Packet,
     pipeline,
@@ -82,7 +83,13 @@ fn run(context: &TcContext, egress: bool) -> i32 {
             // Handed over is only what comes before this program.
             Action::Pass | Action::HandOver => i64::from(NEXT),
             Action::Drop | Action::Refuse => i64::from(TC_ACT_SHOT),
-            Action::Transmit => bpf_redirect(verdict.ifindex, 0),
+            // Only what arrives can enter another namespace.
+            Action::Transmit if verdict.ifindex & ENTER != 0 && !egress => {
+                // A mark of this namespace means nothing there, and by any other way it is taken off.
+                (*context.skb.skb).mark = 0;
+                bpf_redirect_peer(verdict.ifindex & !ENTER, 0)
+            }
+            Action::Transmit => bpf_redirect(verdict.ifindex & !ENTER, 0),
             Action::Resolve => bpf_redirect_neigh(verdict.ifindex, core::ptr::null_mut(), 0, 0),
             Action::Receive => bpf_redirect(verdict.ifindex, INGRESS),
         }

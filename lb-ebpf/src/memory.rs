@@ -40,10 +40,26 @@ macro_rules! load {
     }};
 }
 
+/// The same with an offset, and left out where nobody looks at the value.
+macro_rules! load_at {
+    ($size:literal, $offset:literal, $pointer:expr) => {{
+        let value: u64;
+        // SAFETY: the pointer was checked against the packet's end just before, for all that is read behind it.
+        unsafe { asm!(concat!("{0} = *(", $size, " *)({1} + ", $offset, ")"), out(reg) value, in(reg) $pointer, options(pure, nostack, readonly)) };
+        value
+    }};
+}
+
 macro_rules! store {
     ($size:literal, $pointer:expr, $value:expr) => {
-        // SAFETY: the pointer was checked against the packet's end just before.
-        unsafe { asm!(concat!("*(", $size, " *)({0} + 0) = {1}"), in(reg) $pointer, in(reg) u64::from($value), options(nostack)) }
+        store_at!($size, "0", $pointer, $value)
+    };
+}
+
+macro_rules! store_at {
+    ($size:literal, $offset:literal, $pointer:expr, $value:expr) => {
+        // SAFETY: the pointer was checked against the packet's end just before, for all that is written behind it.
+        unsafe { asm!(concat!("*(", $size, " *)({0} + ", $offset, ") = {1}"), in(reg) $pointer, in(reg) u64::from($value), options(nostack)) }
     };
 }
 
@@ -60,6 +76,46 @@ fn pointer(packet: &impl Bounds, at: u32, size: u64) -> Option<u64> {
     } else {
         Some(pointer)
     }
+}
+
+/// One of several words behind one look at the bounds.
+macro_rules! each_word {
+    ($index:expr, $access:ident, $pointer:expr $(, $value:expr)?) => {
+        match $index {
+            0 => $access!("u32", "0", $pointer $(, $value)?),
+            1 => $access!("u32", "4", $pointer $(, $value)?),
+            2 => $access!("u32", "8", $pointer $(, $value)?),
+            3 => $access!("u32", "12", $pointer $(, $value)?),
+            _ => $access!("u32", "16", $pointer $(, $value)?),
+        }
+    };
+}
+
+/// Reads up to five words of 32 bits by one look at the bounds.
+#[inline(always)]
+pub fn words<const N: usize>(packet: &impl Bounds, at: u32) -> Option<[Be32; N]> {
+    const { assert!(N <= 5) };
+    let pointer = pointer(packet, at, 4 * N as u64)?;
+    let mut words = [Be32::ZERO; N];
+    let mut index = 0;
+    while index < N {
+        words[index] = Be32::from_raw(each_word!(index, load_at, pointer) as u32);
+        index += 1;
+    }
+    Some(words)
+}
+
+/// Writes up to five words of 32 bits likewise.
+#[inline(always)]
+pub fn set_words<const N: usize>(packet: &impl Bounds, at: u32, words: [Be32; N]) -> Option<()> {
+    const { assert!(N <= 5) };
+    let pointer = pointer(packet, at, 4 * N as u64)?;
+    let mut index = 0;
+    while index < N {
+        each_word!(index, store_at, pointer, words[index].raw());
+        index += 1;
+    }
+    Some(())
 }
 
 /// Reads a byte.

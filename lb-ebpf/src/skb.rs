@@ -119,6 +119,16 @@ impl Packet for Skb<'_> {
     }
 
     #[inline(always)]
+    fn words<const N: usize>(&self, at: u32) -> Option<[Be32; N]> {
+        memory::words(self, at)
+    }
+
+    #[inline(always)]
+    fn set_words<const N: usize>(&mut self, at: u32, words: [Be32; N]) -> Option<()> {
+        memory::set_words(self, at, words)
+    }
+
+    #[inline(always)]
     fn set_u8(&mut self, at: u32, value: u8) -> Option<()> {
         memory::set_u8(self, at, value)
     }

@@ -62,6 +62,10 @@ enum Command {
     Differential(differential::Options),
     /// Measure bpvs against other ways through a director, round by round.
     Bench(crate::bench::Options),
+    /// Measure bpvs with many services and many connections, each figure beside its goal.
+    Scale(crate::scale::Options),
+    /// Load bpvs for minutes or hours while its daemon is killed and its table changes; nothing may be lost or left.
+    Soak(crate::soak::Options),
     /// Build a network with its servers and leave it standing, to try things by hand.
     Up {
         /// Which network.
@@ -212,6 +216,14 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Bench(options) => {
             prepare()?;
             crate::bench::run(&options)?;
+        }
+        Command::Scale(options) => {
+            prepare()?;
+            crate::scale::run(&options)?;
+        }
+        Command::Soak(options) => {
+            prepare()?;
+            crate::soak::run(&options)?;
         }
         Command::Up { topology, servers } => {
             prepare()?;

@@ -1,11 +1,11 @@
 //! `cargo xtask bench`: builds what is measured and becomes the measurement.
 
-use std::{os::unix::process::CommandExt as _, process::Command};
+use std::{os::unix::process::CommandExt as _, process::Command, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use crate::{cargo::Cargo, console::note, machine, setup, test, toolchain::Search};
+use crate::{cargo::Cargo, console::note, guests, machine, setup, test, toolchain::Search};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -18,7 +18,19 @@ pub(crate) struct Arguments {
     /// The report as JSON on standard output.
     #[arg(long)]
     json: bool,
+    /// Count instructions instead of time, in guests with kernels of Debian's.
+    #[arg(long)]
+    instructions: bool,
+    /// With it: on which kernels.
+    #[arg(long, value_name = "KERNEL", value_delimiter = ',', default_values_t = ["6.1".to_owned(), "6.12".to_owned()])]
+    kernels: Vec<String>,
+    /// Only ways whose name (with - for spaces) contains this, and what they are compared with.
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
 }
+
+/// How long counting may take on one kernel.
+const COUNTING: Duration = Duration::from_secs(60 * 60);
 
 /// Makes sure of the tools, builds, and measures; report and plot go to target/bench.
 ///
@@ -35,14 +47,21 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     note("bench: building bpvs and lab (the first time takes some minutes)");
     test::release_build(&Cargo::find(&Search::here(&machine::root()))?)?;
 
+    let mut options = vec!["--rounds".to_owned(), arguments.rounds.to_string()];
+    if arguments.json {
+        options.push("--json".to_owned());
+    }
+    if let Some(only) = &arguments.only {
+        options.extend(["--only".to_owned(), only.clone()]);
+    }
+    if arguments.instructions {
+        return guests::count_instructions(&arguments.kernels, &options, COUNTING);
+    }
     let mut lab = Command::new(machine::release("lab"));
     lab.arg("bench").arg("--bpvs").arg(machine::release("bpvs"));
-    lab.arg("--rounds").arg(arguments.rounds.to_string());
+    lab.args(options);
     lab.arg("--time").arg(arguments.time.to_string());
     lab.arg("--out").arg(machine::target().join("bench"));
-    if arguments.json {
-        lab.arg("--json");
-    }
     // In our place, not as our child: an interrupt reaches the lab itself, which then cleans up.
     Err(lab.exec()).context("cannot start target/release/lab")
 }

@@ -124,6 +124,39 @@ pub(crate) fn leave_out(stages: &mut Stages, reason: &str) {
     stages.leave_out(IPVSADM, reason);
 }
 
+/// Counts instructions on these kernels ([`crate::bench`]); `lab` and `bpvs` have been built.
+pub(crate) fn count_instructions(
+    kernels: &[String],
+    arguments: &[String],
+    time: Duration,
+) -> Result<()> {
+    setup::for_guests()?;
+    for kernel in kernels {
+        let Some(guest) = GUESTS.iter().find(|guest| guest.kernel == kernel) else {
+            let known: Vec<&str> = GUESTS.iter().map(|guest| guest.kernel).collect();
+            bail!(
+                "no guest kernel {kernel}: there are {}",
+                known.join(" and ")
+            );
+        };
+        let status = guest
+            .command()
+            .args(["-I", "-t", &time.as_secs().to_string()])
+            .args(["-e", SLOW, "--"])
+            .arg(release("lab"))
+            .args(["bench", "--instructions"])
+            .arg("--bpvs")
+            .arg(release("bpvs"))
+            .args(arguments)
+            .status()
+            .context("cannot start xtask/guest/run")?;
+        if !status.success() {
+            bail!("counting instructions on {kernel} failed ({status})");
+        }
+    }
+    Ok(())
+}
+
 impl Guest {
     fn command(&self) -> Command {
         let mut command = Command::new(machine::root().join("xtask/guest/run"));

@@ -79,4 +79,21 @@ impl Be32 {
     pub const fn get(self) -> u32 {
         u32::from_be(self.0)
     }
+
+    /// Of two words of 16 bits, in the order in which they are sent.
+    #[inline(always)]
+    pub const fn join(first: Be16, second: Be16) -> Self {
+        let ([a, b], [c, d]) = (first.0.to_ne_bytes(), second.0.to_ne_bytes());
+        Self(u32::from_ne_bytes([a, b, c, d]))
+    }
+
+    /// The two words of 16 bits that it is made of, in the order in which they are sent.
+    #[inline(always)]
+    pub const fn halves(self) -> (Be16, Be16) {
+        let [a, b, c, d] = self.0.to_ne_bytes();
+        (
+            Be16(u16::from_ne_bytes([a, b])),
+            Be16(u16::from_ne_bytes([c, d])),
+        )
+    }
 }

@@ -29,6 +29,16 @@ impl Mac {
     }
 }
 
+/// The Ethernet addresses of a frame to `destination` from `source`, as they lie in it.
+pub const fn ethernet(destination: Mac, source: Mac) -> [u32; 3] {
+    let ([a, b, c], [d, e, f]) = (destination.0, source.0);
+    [join(a, b), join(c, d), join(e, f)]
+}
+
+const fn join(first: u16, second: u16) -> u32 {
+    Be32::join(Be16::from_raw(first), Be16::from_raw(second)).raw()
+}
+
 /// A route: longest-prefix-match key. `prefix` counts the 32 bits of the scope too.
 #[repr(C)]
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Debug)]
@@ -55,6 +65,14 @@ pub const HOP_ON_LINK: u32 = 2;
 /// Hop flag: [`Hop::wire`] takes frames that XDP redirects from other interfaces.
 pub const HOP_REDIRECT: u32 = 4;
 
+/// With an interface by which a packet leaves ([`Hop::exit`]): it is a veth, and the packet goes on at once in the network
+/// namespace behind it. Indexes of interfaces have 31 bits.
+pub const ENTER: u32 = 1 << 31;
+
+/// With the index of a [`Hop`], where a connection has one: it is not on the way to the packet's destination, by which the kernel
+/// therefore cannot find the neighbour. Ethernet addresses whose lease is over are then the best there is.
+pub const BENT: u32 = 1 << 31;
+
 /// A next hop. One cache line; index 0 is never used.
 ///
 /// The daemon changes it in place: it makes `sequence` odd, writes, and makes it even again. A reader that sees an odd or
@@ -74,18 +92,16 @@ pub struct Hop {
     pub lease: Shared<u32>,
     /// Largest IP packet, in bytes.
     pub mtu: Shared<u32>,
-    /// Ethernet destination, as three words.
-    pub destination: [Shared<u16>; 3],
-    /// Ethernet source, as three words.
-    pub source: [Shared<u16>; 3],
+    /// Ethernet destination and source, as they lie in a frame.
+    pub ethernet: [Shared<u32>; 3],
     /// Address of this host to use as source on this hop.
     pub address: Shared<[Be32; 4]>,
     /// The interface by which XDP sends there: [`Hop::oif`], or what carries that VLAN. 0: XDP cannot.
     pub wire: Shared<u32>,
     /// The VLAN whose tag is then to be set; 0 for none.
     pub vlan: Shared<u32>,
-    /// Zero.
-    pub pad: u32,
+    /// The interface by which TC sends there: [`Hop::oif`], or the port of the bridge that that is. With [`ENTER`].
+    pub exit: Shared<u32>,
 }
 
 /// Finds what XDP handles: frames that come in by an interface with the tag of a VLAN, or with none.

@@ -141,7 +141,7 @@ pub fn end<A: Address, T: Tables<A>>(tables: &T, key: &ConnKey<A>) {
 /// no real server that the hook led it to.
 #[inline(always)]
 pub fn asked<A: Address, T: Tables<A>>(tables: &T, forward: &ConnKey<A>) -> Option<(A, Be16)> {
-    let found = find::find(tables, &forward.reversed());
+    let found = find::find(tables, &forward.reversed(), tables.now());
     let conn = found.conn?;
     if !found.word.has(REPLY) {
         return None;

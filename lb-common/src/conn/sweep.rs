@@ -15,7 +15,7 @@ pub fn sweep<A: Address, T: Tables<A>>(tables: &T, item: &SweepItem<A>) {
     }
     if item.force == 0 {
         // Looking for what has expired takes it apart.
-        let _ = find::find(tables, &item.key);
+        let _ = find::find(tables, &item.key, tables.now());
         return;
     }
     let Some(conn) = tables.conn(&item.key) else {

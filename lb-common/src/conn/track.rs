@@ -32,7 +32,7 @@ pub enum Tracked {
     Gone,
 }
 
-/// Records a packet of a known connection; `event` is TCP's, or `None` for UDP and later fragments.
+/// Records a packet of a known connection that comes now; `event` is TCP's, or `None` for UDP and later fragments.
 #[inline(always)]
 pub fn track<A: Address, T: Tables<A>>(
     tables: &T,
@@ -40,8 +40,8 @@ pub fn track<A: Address, T: Tables<A>>(
     conn: &Conn<A>,
     word: Word,
     event: Option<Event>,
+    now: Tick,
 ) -> Tracked {
-    let now = tables.now();
     let due = now.since(Tick(conn.seen.load())) >= Tick::SECOND as i32;
     let settled = match (word.state(), event) {
         (state::ESTABLISHED, Some(Event::Ack)) | (_, None) => !word.has(REPLY) || word.has(ASSURED),

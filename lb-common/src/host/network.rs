@@ -3,7 +3,7 @@
 use super::Memory;
 use crate::abi::{
     Address, AnswerKey, Be32, HOP_BLACKHOLE, HOP_FORWARD, HOP_LOCAL, HOP_ON_LINK, HOP_REDIRECT,
-    HOP_RESOLVED, Hop, Interface, Mac, SCOPE_ANSWERS, Shared, Tick,
+    HOP_RESOLVED, Hop, Interface, Mac, SCOPE_ANSWERS, Shared, Tick, ethernet,
 };
 use crate::tables::Tables;
 
@@ -16,6 +16,8 @@ pub struct HopSpec {
     pub oif: u32,
     /// The VLAN of which the output interface is, and what carries it; XDP sends by that.
     pub vlan: Option<(u16, u32)>,
+    /// The interface by which TC sends, if that is not the output interface; with [`ENTER`](crate::abi::ENTER).
+    pub exit: Option<u32>,
     /// Other interfaces' frames cannot be sent there by XDP.
     pub closed: bool,
     /// Ethernet destination and source; `None`: the kernel resolves the neighbour.
@@ -39,6 +41,7 @@ impl HopSpec {
             kind: HOP_FORWARD,
             oif,
             vlan: None,
+            exit: None,
             closed: false,
             macs: Some((destination, source)),
             on_link: true,
@@ -75,12 +78,11 @@ pub(super) fn no_hop() -> Hop {
         oif: Shared::new(0),
         lease: Shared::new(0),
         mtu: Shared::new(0),
-        destination: [const { Shared::new(0) }; 3],
-        source: [const { Shared::new(0) }; 3],
+        ethernet: [const { Shared::new(0) }; 3],
         address: Shared::new([Be32::ZERO; 4]),
         wire: Shared::new(0),
         vlan: Shared::new(0),
-        pad: 0,
+        exit: Shared::new(0),
     }
 }
 
@@ -104,12 +106,11 @@ impl<A: Address> Memory<A> {
         hop.vlan.store(vlan.into());
         hop.wire.store(wire);
         let (destination, source) = spec.macs.unwrap_or_default();
-        for (field, word) in hop.destination.iter().zip(Mac::new(destination).0) {
+        let words = ethernet(Mac::new(destination), Mac::new(source));
+        for (field, word) in hop.ethernet.iter().zip(words) {
             field.store(word);
         }
-        for (field, word) in hop.source.iter().zip(Mac::new(source).0) {
-            field.store(word);
-        }
+        hop.exit.store(spec.exit.unwrap_or(spec.oif));
     }
 
     /// Routes a prefix by a hop; 0 takes the route away.

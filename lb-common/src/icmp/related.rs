@@ -62,12 +62,13 @@ pub(super) fn follow<P: Packet, T: Tables<V4>>(
     let key = quoted
         .reversed()
         .key(transport::scope_protocol(tables, inner.protocol));
-    let found = find::find(tables, &key);
+    let now = tables.now();
+    let found = find::find(tables, &key, now);
     let Some(known) = found.conn.and_then(|conn| Known::copy(conn, found.word)) else {
         let opens = may_open(packet, tables, header, &key);
         return if opens { Ok(OPEN) } else { Err(unrelated) };
     };
-    let way = forward::way_out::<Ipv4, P, T>(packet, tables, header, &key, &known);
+    let way = forward::way_out::<Ipv4, P, T>(packet, tables, header, &key, &known, now);
     if !way.is_for::<P>() {
         return Err(Verdict::hand_over());
     }

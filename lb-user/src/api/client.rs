@@ -143,6 +143,19 @@ impl Client {
         self.send(method, path, Bytes::new()).await.map(drop)
     }
 
+    /// Asks for changes, each of which is made or refused by itself.
+    ///
+    /// # Errors
+    /// The daemon refuses all of them, or is gone.
+    pub async fn changes(
+        &mut self,
+        changes: &[wire::Change],
+    ) -> Result<Vec<wire::Outcome>, ClientError> {
+        let body = serde_json::to_vec(changes)?.into();
+        let body = self.send(Method::POST, "/v1/changes", body).await?;
+        Ok(serde_json::from_slice(&body)?)
+    }
+
     /// Applies a file.
     ///
     /// # Errors

@@ -20,6 +20,7 @@
 //! | `POST /v1/services/KEY/servers` | [`wire::Server`] | 204 |
 //! | `PATCH /v1/services/KEY/servers/ADDRESS` | [`wire::ServerEdit`] | 204 |
 //! | `DELETE /v1/services/KEY/servers/ADDRESS` | – | 204 |
+//! | `POST /v1/changes` | array of [`wire::Change`] | array of [`wire::Outcome`]: each is made or refused by itself |
 //! | `POST /v1/marks` | [`wire::MarkRule`] | 204 |
 //! | `DELETE /v1/marks` | [`wire::MarkRule`] | 204 |
 //! | `POST /v1/apply` | [`wire::Apply`] | array of [`wire::ScopeChanges`] |

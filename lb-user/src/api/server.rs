@@ -126,6 +126,7 @@ fn router(handle: Handle) -> Router {
             "/v1/services/{key}/servers/{address}",
             patch(edit_server).delete(remove_server),
         )
+        .route("/v1/changes", post(changes))
         .route("/v1/marks", post(add_mark).delete(remove_mark))
         .route("/v1/apply", post(apply))
         .route("/v1/down", post(down))
@@ -142,23 +143,45 @@ fn router(handle: Handle) -> Router {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let status = match self.kind {
-            FailureKind::Invalid => StatusCode::BAD_REQUEST,
-            FailureKind::Missing => StatusCode::NOT_FOUND,
-            FailureKind::Method => StatusCode::METHOD_NOT_ALLOWED,
-            FailureKind::Conflict => StatusCode::CONFLICT,
-            FailureKind::Full => StatusCode::INSUFFICIENT_STORAGE,
-            FailureKind::Ending => StatusCode::SERVICE_UNAVAILABLE,
-            FailureKind::System => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        (
-            status,
-            Json(wire::Error {
-                error: self.message,
-                hint: self.hint,
-            }),
-        )
-            .into_response()
+        let status = status_of(self.kind);
+        (status, Json(wire::Error::from(self))).into_response()
+    }
+}
+
+const fn status_of(kind: FailureKind) -> StatusCode {
+    match kind {
+        FailureKind::Invalid => StatusCode::BAD_REQUEST,
+        FailureKind::Missing | FailureKind::MissingServer => StatusCode::NOT_FOUND,
+        FailureKind::Method => StatusCode::METHOD_NOT_ALLOWED,
+        FailureKind::Conflict => StatusCode::CONFLICT,
+        FailureKind::Full => StatusCode::INSUFFICIENT_STORAGE,
+        FailureKind::Ending => StatusCode::SERVICE_UNAVAILABLE,
+        FailureKind::System => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+impl From<Failure> for wire::Error {
+    fn from(failure: Failure) -> Self {
+        Self {
+            error: failure.message,
+            hint: failure.hint,
+        }
+    }
+}
+
+impl From<Result<(), Failure>> for wire::Outcome {
+    fn from(outcome: Result<(), Failure>) -> Self {
+        let failure = outcome.err();
+        let status = failure
+            .as_ref()
+            .map_or(StatusCode::NO_CONTENT, |failure| status_of(failure.kind));
+        Self {
+            status: status.as_u16(),
+            no_server: failure
+                .as_ref()
+                .is_some_and(|failure| failure.kind == FailureKind::MissingServer),
+            error: failure.map(Into::into),
+        }
     }
 }
 
@@ -219,6 +242,10 @@ async fn read(handle: &Handle, request: Request) -> Answer {
         Reply::Connections(connections) => json(&connections),
         Reply::Settings(settings) => json(&settings),
         Reply::Changes(changes) => json(&changes),
+        Reply::Outcomes(outcomes) => {
+            let outcomes = outcomes.into_iter().map(wire::Outcome::from);
+            json(&outcomes.collect::<Vec<_>>())
+        }
     })
 }
 
@@ -382,6 +409,33 @@ async fn remove_server(
     let service = key(&service)?;
     let address = Server::parse_socket(&address, &service).map_err(|error| invalid(&error))?;
     command(&handle, &caller, Command::RemoveServer { service, address }).await
+}
+
+/// What is wrong in itself is refused where it stands, and the others are made or refused as they come.
+async fn changes(
+    State(handle): State<Handle>,
+    Extension(caller): Extension<Caller>,
+    bytes: Bytes,
+) -> Answer {
+    let mut outcomes: Vec<wire::Outcome> = Vec::new();
+    let mut commands = Vec::new();
+    let mut wrong = Vec::new();
+    for (place, change) in body::<Vec<wire::Change>>(&bytes)?.into_iter().enumerate() {
+        match Command::try_from(change) {
+            Ok(command) => commands.push(command),
+            Err(error) => wrong.push((place, invalid(&error))),
+        }
+    }
+    if !commands.is_empty() {
+        let netns = caller.here()?;
+        if let Reply::Outcomes(made) = handle.call(Request::Commands { netns, commands }).await? {
+            outcomes.extend(made.into_iter().map(wire::Outcome::from));
+        }
+    }
+    for (place, failure) in wrong {
+        outcomes.insert(place, Err(failure).into());
+    }
+    Ok(json(&outcomes))
 }
 
 async fn add_mark(

@@ -7,11 +7,13 @@
 //! - [`changes()`] says the same difference in words.
 //! - [`ownership`]: who asked for what, so that a file takes back only what it brought.
 //! - [`Patch`]: what a list of operations touches, as it was before or is to be after: what the journal keeps.
+//! - [`Draft`]: what commands, one after the other, would make of a table.
 //! - [`support`]: what the model can say and the datapath cannot do yet.
 
 mod changes;
 pub mod command;
 mod diff;
+mod draft;
 mod edit;
 pub mod ops;
 pub mod ownership;
@@ -23,8 +25,9 @@ pub(crate) mod testing;
 pub use changes::changes;
 pub use command::Command;
 pub use diff::diff;
+pub use draft::Draft;
 pub use edit::{ServerEdit, ServiceEdit};
 pub use ops::Op;
-pub use ownership::{Claims, Declared, Origin};
+pub use ownership::{Claims, Declared, Origin, Released};
 pub use patch::Patch;
 pub use support::NotYet;

@@ -5,6 +5,7 @@
 //! commands. A claim also tells what was taken from a file since ([`Claims::taken`]).
 
 use std::collections::{BTreeMap, HashSet};
+use std::net::SocketAddr;
 
 use super::{Op, changes};
 use crate::model::{MarkRule, Server, Service, ServiceKey, Settings, Table, TableError};
@@ -29,6 +30,15 @@ impl Declared {
 /// The namespace in which a file was applied, by something that no other namespace has.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Origin(pub String);
+
+/// Something that no file claims any more: a service, or one server of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Released {
+    /// The service.
+    pub service: ServiceKey,
+    /// Its one server; none for the whole service.
+    pub server: Option<SocketAddr>,
+}
 
 /// The claims on the table of one scope.
 ///
@@ -118,10 +128,10 @@ impl Claims {
         let mut claims = self.clone();
         for (other, declared) in &mut claims.files {
             if other != origin {
-                wanted
-                    .table
-                    .services()
-                    .for_each(|service| release(declared, &service.key));
+                for service in wanted.table.services() {
+                    // Most were not there.
+                    let _ = declared.table.remove_service(&service.key);
+                }
             }
         }
         claims.files.retain(|_, declared| !declared.is_empty());
@@ -129,28 +139,51 @@ impl Claims {
         Ok((table, claims))
     }
 
-    /// A command was given: what it adds is its own from now on, even if a file had declared it.
-    pub fn commanded(&mut self, op: &Op) {
+    /// What a command takes out of the claims: what it adds is its own from now on, even if a file had declared it. Looks
+    /// at nothing else.
+    #[must_use]
+    pub fn commanded(&self, op: &Op) -> Option<Released> {
+        let released = match op {
+            Op::AddService(service) => Released {
+                service: service.key,
+                server: None,
+            },
+            Op::AddServer { service, server } => Released {
+                service: *service,
+                server: Some(server.socket()),
+            },
+            Op::EditService(_)
+            | Op::RemoveService(_)
+            | Op::EditServer { .. }
+            | Op::RemoveServer { .. }
+            | Op::SetMarkRules(_)
+            | Op::SetSettings(_) => return None,
+        };
+        let claimed = |declared: &Declared| {
+            let there = declared.table.service(&released.service)?;
+            released
+                .server
+                .is_none_or(|server| there.server(server).is_some())
+                .then_some(())
+        };
+        let any = self
+            .files
+            .values()
+            .any(|declared| claimed(declared).is_some());
+        any.then_some(released)
+    }
+
+    /// Takes something out of the claims, whoever has it.
+    pub fn release(&mut self, released: &Released) {
         for declared in self.files.values_mut() {
-            match op {
-                Op::AddService(service) => release(declared, &service.key),
-                Op::AddServer { service, server } => {
-                    if declared
-                        .table
-                        .service(service)
-                        .is_some_and(|there| there.server(server.socket()).is_some())
-                    {
-                        // Removing what was just found cannot fail.
-                        let _ = declared.table.remove_server(service, server.socket());
-                    }
-                }
-                Op::EditService(_)
-                | Op::RemoveService(_)
-                | Op::EditServer { .. }
-                | Op::RemoveServer { .. }
-                | Op::SetMarkRules(_)
-                | Op::SetSettings(_) => {}
-            }
+            // Removing what is not there is no loss.
+            let _ = match released.server {
+                None => declared.table.remove_service(&released.service).map(drop),
+                Some(server) => declared
+                    .table
+                    .remove_server(&released.service, server)
+                    .map(drop),
+            };
         }
         self.files.retain(|_, declared| !declared.is_empty());
     }
@@ -166,13 +199,6 @@ impl Claims {
             }
         }
         lines
-    }
-}
-
-fn release(declared: &mut Declared, key: &ServiceKey) {
-    if declared.table.service(key).is_some() {
-        // Removing what was just found cannot fail.
-        let _ = declared.table.remove_service(key);
     }
 }
 
@@ -273,7 +299,8 @@ mod tests {
         ];
         for op in &ops {
             op.apply_to(&mut current).unwrap();
-            claims.commanded(op);
+            let released = claims.commanded(op);
+            released.iter().for_each(|it| claims.release(it));
         }
         assert_eq!(claims.taken(&current), ["+ service udp:10.0.0.1:53 rr"]);
 
@@ -299,7 +326,8 @@ mod tests {
             )),
         ] {
             op.apply_to(&mut current).unwrap();
-            claims.commanded(&op);
+            let released = claims.commanded(&op);
+            released.iter().for_each(|it| claims.release(it));
         }
         let (current, _) = claims.declare(&origin(), file(""), &current).unwrap();
         assert_eq!(current, table("tcp:10.0.0.1:80 wrr"));

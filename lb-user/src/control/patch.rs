@@ -63,6 +63,19 @@ impl Patch {
         Ok((before, after))
     }
 
+    /// The same entries as they are in `table`.
+    #[must_use]
+    pub fn as_of(&self, table: &Table) -> Self {
+        let keys = self.services.keys();
+        Self {
+            services: keys
+                .map(|key| (*key, table.service(key).cloned()))
+                .collect(),
+            marks: self.marks.as_ref().map(|_| table.marks().to_vec()),
+            settings: self.settings.as_ref().map(|_| table.settings().clone()),
+        }
+    }
+
     /// `table` with these entries as they are here.
     ///
     /// # Errors

@@ -103,7 +103,7 @@ impl Engine {
                 (None, _) => continue,
             };
             let (ops, claims, _) = self.plan(Some(id), origin, target.declared)?;
-            if !ops.is_empty() || claims != self.claims(id) {
+            if !ops.is_empty() || Some(&claims) != self.claims(id) {
                 planned.push(Planned {
                     scope: id,
                     ops,
@@ -169,7 +169,8 @@ impl Engine {
     ) -> Result<(Vec<Op>, Claims, Vec<String>), Failure> {
         let empty = Table::new();
         let there = id.map_or(&empty, |id| &self.scopes[&id].table);
-        let claims = id.map(|id| self.claims(id)).unwrap_or_default();
+        let none = Claims::default();
+        let claims = id.and_then(|id| self.claims(id)).unwrap_or(&none);
         let (wanted, claims) = claims.declare(origin, declared, there)?;
         Ok((diff(there, &wanted), claims, changes(there, &wanted)))
     }

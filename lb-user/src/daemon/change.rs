@@ -7,7 +7,7 @@ use super::journal::ScopeChange;
 use super::{Failure, FailureKind, fault};
 use crate::control::{Claims, Op, Patch, diff};
 use crate::datapath::DatapathError;
-use crate::model::ScopeId;
+use crate::model::{ScopeId, ServiceKey, Table};
 
 /// What is to be done in one scope.
 #[derive(Debug)]
@@ -23,32 +23,29 @@ impl Engine {
     /// Makes a change of one or more scopes whole, or none of it.
     pub(super) fn change(&mut self, planned: Vec<Planned>) -> Result<(), Failure> {
         let mut changes = Vec::with_capacity(planned.len());
-        for plan in &planned {
+        let mut all = Vec::with_capacity(planned.len());
+        for plan in planned {
             let (before, after) = Patch::around(&plan.ops, &self.scopes[&plan.scope].table)?;
-            let claims = Some(&plan.claims).filter(|claims| **claims != self.claims(plan.scope));
-            let claims = claims.cloned();
+            let differ = self.claims(plan.scope) != Some(&plan.claims);
             changes.push(ScopeChange {
                 scope: plan.scope,
                 before,
                 after,
-                claims,
+                claims: differ.then_some(plan.claims),
+                released: Vec::new(),
             });
+            all.push((plan.scope, plan.ops));
         }
-        for plan in &planned {
+        for (scope, ops) in &all {
             // Before anything is written: a namespace that cannot be watched cannot be served.
-            self.watch(plan.scope, &plan.ops)?;
+            self.watch(*scope, ops)?;
         }
-        self.journal.change = changes;
-        if let Err(error) = self.store.save(&self.journal) {
-            self.journal.change.clear();
-            return Err(error.into());
-        }
-        fault::reached("journal-written");
+        self.begin(changes)?;
 
         let mut done = 0;
-        for plan in &planned {
-            for op in &plan.ops {
-                if let Err(error) = self.operate(plan.scope, op) {
+        for (scope, ops) in &all {
+            for op in ops {
+                if let Err(error) = self.operate(*scope, op) {
                     return Err(self.undo(op, done, error));
                 }
                 done += 1;
@@ -57,19 +54,34 @@ impl Engine {
         }
         fault::reached("ops-applied");
         self.settle(true);
-        for plan in planned {
-            self.serve(plan.scope);
+        for (scope, _) in all {
+            self.serve(scope);
         }
         Ok(())
     }
 
+    /// Writes to the journal what is going to be done.
+    pub(super) fn begin(&mut self, changes: Vec<ScopeChange>) -> Result<(), Failure> {
+        self.journal.change = changes;
+        if let Err(error) = self.store.save(&self.journal) {
+            self.journal.change.clear();
+            return Err(error.into());
+        }
+        fault::reached("journal-written");
+        Ok(())
+    }
+
     /// One operation, in the datapath and in the table beside it.
-    fn operate(&mut self, id: ScopeId, op: &Op) -> Result<(), DatapathError> {
+    pub(super) fn operate(&mut self, id: ScopeId, op: &Op) -> Result<(), DatapathError> {
         self.datapath.apply(id, op)?;
         let Some(scope) = self.scopes.get_mut(&id) else {
             return Err(DatapathError::NoSuchScope(id));
         };
+        let turned = scope.reached.change(&scope.table, op);
         op.apply_to(&mut scope.table)?;
+        for (address, is_reached) in turned {
+            self.networks.server(id, address, is_reached);
+        }
         match op {
             Op::AddService(service) => {
                 self.born += 1;
@@ -82,24 +94,42 @@ impl Engine {
     }
 
     /// Takes the change off the journal. When it was made, its claims and mark rules hold from now on.
-    fn settle(&mut self, made: bool) {
+    pub(super) fn settle(&mut self, made: bool) {
         for change in std::mem::take(&mut self.journal.change) {
             let Some(known) = self.journal.scopes.get_mut(&change.scope) else {
                 continue;
             };
-            let own = &mut known.own;
-            let before = own.clone();
-            own.claims = change.claims.unwrap_or_else(|| before.claims.clone());
-            own.marks = change.after.marks.unwrap_or_else(|| before.marks.clone());
-            own.settings = change
-                .after
-                .settings
-                .unwrap_or_else(|| before.settings.clone());
             if !made {
-                *own = before;
-            } else if *own != before
-                && let Err(error) = self.store.save_scope(change.scope, own)
-            {
+                continue;
+            }
+            let own = &mut known.own;
+            let mut differs = false;
+            let mut put = |differs_here: bool| differs |= differs_here;
+            if let Some(claims) = change.claims {
+                put(own.claims != claims);
+                own.claims = claims;
+            }
+            if let Some(marks) = change.after.marks {
+                put(own.marks != marks);
+                own.marks = marks;
+            }
+            if let Some(settings) = change.after.settings {
+                put(own.settings != settings);
+                own.settings = settings;
+            }
+            change
+                .released
+                .iter()
+                .for_each(|released| own.claims.release(released));
+            let saved = if differs {
+                self.store.save_scope(change.scope, own)
+            } else if change.released.is_empty() {
+                Ok(())
+            } else {
+                self.store
+                    .save_released(change.scope, own, &change.released)
+            };
+            if let Err(error) = saved {
                 error!("{error}");
             }
         }
@@ -110,7 +140,7 @@ impl Engine {
     }
 
     /// Undoes the operations before the one that failed, and says what happened.
-    fn undo(&mut self, failed: &Op, done: usize, error: DatapathError) -> Failure {
+    pub(super) fn undo(&mut self, failed: &Op, done: usize, error: DatapathError) -> Failure {
         fault::reached("undo");
         let alone = self.journal.change.len() == 1 && done == 0;
         let failure = Failure::from(error);
@@ -148,8 +178,10 @@ impl Engine {
     }
 
     /// Brings a scope from what the datapath has to what `patch` makes of that.
-    fn lead_to(&mut self, id: ScopeId, patch: &Patch) -> Result<(), DatapathError> {
-        let there = self.datapath.table(id)?;
+    pub(super) fn lead_to(&mut self, id: ScopeId, patch: &Patch) -> Result<(), DatapathError> {
+        // What it does not touch is as it was, and is not looked at.
+        let keys: Vec<ServiceKey> = patch.services.keys().copied().collect();
+        let there = self.datapath.part(id, &keys)?;
         let mut ops = diff(&there, &patch.applied_to(&there)?);
         // After a restart the datapath cannot tell which rules and settings it has, for it was told those from before the
         // change: they are set even if none seem to differ.
@@ -163,10 +195,36 @@ impl Engine {
             let place = ops.iter().position(removal).unwrap_or(ops.len());
             ops.insert(place, Op::SetMarkRules(marks.clone()));
         }
-        if let Some(scope) = self.scopes.get_mut(&id) {
-            scope.table = there;
-        }
+        self.believe(id, &keys, &there)?;
         ops.iter().try_for_each(|op| self.operate(id, op))
+    }
+
+    /// Puts what the datapath has of these services into the table beside it.
+    fn believe(
+        &mut self,
+        id: ScopeId,
+        keys: &[ServiceKey],
+        there: &Table,
+    ) -> Result<(), DatapathError> {
+        let Some(scope) = self.scopes.get_mut(&id) else {
+            return Err(DatapathError::NoSuchScope(id));
+        };
+        let known = keys.iter().filter(|key| scope.table.service(key).is_some());
+        let gone = known.map(|key| Op::RemoveService(*key));
+        let come = there.services().cloned().map(Op::AddService);
+        let settings = [
+            Op::SetMarkRules(there.marks().to_vec()),
+            Op::SetSettings(there.settings().clone()),
+        ];
+        let ops: Vec<Op> = gone.chain(come).chain(settings).collect();
+        for op in &ops {
+            let turned = scope.reached.change(&scope.table, op);
+            op.apply_to(&mut scope.table)?;
+            for (address, is_reached) in turned {
+                self.networks.server(id, address, is_reached);
+            }
+        }
+        Ok(())
     }
 
     /// Finishes a change that the journal says was begun; or undoes it, where it cannot be finished.

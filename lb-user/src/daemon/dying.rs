@@ -43,6 +43,9 @@ impl Datapath for Dying {
     fn table(&self, scope: ScopeId) -> Result<Table, DatapathError> {
         self.inner.table(scope)
     }
+    fn part(&self, scope: ScopeId, keys: &[ServiceKey]) -> Result<Table, DatapathError> {
+        self.inner.part(scope, keys)
+    }
     fn counters(&self, scope: ScopeId) -> Result<ScopeCounters, DatapathError> {
         self.inner.counters(scope)
     }

@@ -10,9 +10,10 @@ use tracing::{error, info, warn};
 use super::early::Early;
 use super::journal::{Journal, JournalError, KnownNetNs, KnownScope, Own, Store};
 use super::networks::Networks;
+use super::reached::Reached;
 use super::{Failure, FailureKind, Reply, Request, fault};
 use crate::api::wire;
-use crate::control::{Claims, Command, Patch, support};
+use crate::control::Claims;
 use crate::datapath::{Datapath, DatapathError};
 use crate::model::{ScopeId, ServiceKey, Table};
 use crate::net::{HopId, HopKey, NetNs, Network};
@@ -62,6 +63,8 @@ pub(super) struct Scope {
     pub(super) netns: NetNs,
     /// What the datapath serves: read from it when the scope was opened, and kept beside it since.
     pub(super) table: Table,
+    /// The addresses of its real servers.
+    pub(super) reached: Reached,
     /// When its services were added, as numbers: the higher the newer. A restart counts them anew, in the order of keys.
     pub(super) births: HashMap<ServiceKey, u64>,
     /// The interfaces to which the programs are attached, with their names.
@@ -210,7 +213,11 @@ impl Engine {
             }
             Request::Settings { netns } => Ok(Reply::Settings(self.settings(&netns))),
             Request::Command { netns, command } => {
-                self.command(netns, &command).map(|()| Reply::Done)
+                let outcome = self.commands(&netns, &[command]).pop();
+                outcome.unwrap_or(Ok(())).map(|()| Reply::Done)
+            }
+            Request::Commands { netns, commands } => {
+                Ok(Reply::Outcomes(self.commands(&netns, &commands)))
             }
             Request::Apply { scopes, dry_run } => self.apply(scopes, dry_run).map(Reply::Changes),
             Request::Provide { provider, scopes } => {
@@ -218,32 +225,6 @@ impl Engine {
             }
             Request::Down => Err(Failure::new(FailureKind::Ending, "the daemon is ending")),
         }
-    }
-
-    fn command(&mut self, netns: NetNs, command: &Command) -> Result<(), Failure> {
-        let there = self.find(&netns);
-        let empty = Table::new();
-        let table = there.map_or(&empty, |id| &self.scopes[&id].table);
-        let ops = command.ops(table)?;
-        if ops.is_empty() {
-            return Ok(());
-        }
-        ops.iter().try_for_each(support::op)?;
-        // Whether it fits is known before a scope is made for it.
-        Patch::around(&ops, table)?;
-
-        let id = self.open(netns)?;
-        let mut claims = self.claims(id);
-        ops.iter().for_each(|op| claims.commanded(op));
-        let outcome = self.change(vec![super::change::Planned {
-            scope: id,
-            ops,
-            claims,
-        }]);
-        if outcome.is_err() && there.is_none() {
-            self.close(id);
-        }
-        outcome
     }
 
     /// The scope of a namespace, if there is one.
@@ -254,17 +235,10 @@ impl Engine {
             .map(|(id, _)| *id)
     }
 
-    /// What the journal keeps of a scope's table.
-    fn own(&self, id: ScopeId) -> Own {
-        self.journal
-            .scopes
-            .get(&id)
-            .map(|scope| scope.own.clone())
-            .unwrap_or_default()
-    }
-
-    pub(super) fn claims(&self, id: ScopeId) -> Claims {
-        self.own(id).claims
+    /// What files claim of a scope.
+    pub(super) fn claims(&self, id: ScopeId) -> Option<&Claims> {
+        let known = self.journal.scopes.get(&id)?;
+        Some(&known.own.claims)
     }
 
     /// The scope of a namespace, made if there is none.
@@ -286,7 +260,7 @@ impl Engine {
         };
         info!(scope = %id, netns = %known.netns.label, "a new scope");
         // Should a scope of this number have left some.
-        self.store.save_scope(id, &Own::default())?;
+        self.store.save_scope(id, &mut Own::default())?;
         let next = self.journal.next_scope;
         self.journal.next_scope = id.get() + 1;
         self.journal.scopes.insert(id, known);
@@ -307,7 +281,9 @@ impl Engine {
     /// Opens a scope that the journal knows.
     pub(super) fn take_up(&mut self, id: ScopeId, netns: NetNs) -> Result<(), DatapathError> {
         use std::os::fd::AsFd;
-        let own = self.own(id);
+        let known = self.journal.scopes.get(&id);
+        let none = Own::default();
+        let own = known.map_or(&none, |known| &known.own);
         self.datapath
             .open_scope(id, netns.as_fd(), &own.marks, &own.settings)?;
         let table = self.datapath.table(id)?;
@@ -319,6 +295,7 @@ impl Engine {
         let scope = Scope {
             netns,
             births,
+            reached: Reached::of(&table),
             table,
             attached: BTreeMap::new(),
             inherited,
@@ -348,7 +325,7 @@ impl Engine {
         self.journal.scopes.remove(&id);
         // Its own file goes last: without its scope it is not looked at.
         let saved = self.store.save(&self.journal);
-        if let Err(error) = saved.and_then(|()| self.store.save_scope(id, &Own::default())) {
+        if let Err(error) = saved.and_then(|()| self.store.save_scope(id, &mut Own::default())) {
             error!("{error}");
         }
     }

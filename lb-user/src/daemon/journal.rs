@@ -7,7 +7,8 @@
 //! it is about end with the machine, and a file of another boot counts for nothing. Claims, mark
 //! rules and settings have a file of their own for each scope (`scope-1.json`), for they are as large as the files that were applied and
 //! seldom change, while the journal is written twice for every command. What changes of them is in the journal's change
-//! until it is in that file.
+//! until it is in that file. What commands take out of the claims is a line each in a file beside it
+//! (`scope-1.released`), until the first is written again.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,9 +19,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::find;
-use super::record::{ChangeRecord, FileRecord, OwnRecord, ScopeRecord};
+use super::record::{ChangeRecord, FileRecord, OwnRecord, ReleasedRecord, ScopeRecord};
 use crate::api::wire;
-use crate::control::{Claims, Origin, Patch};
+use crate::control::{Claims, Origin, Patch, Released};
 use crate::model::{MarkRule, ScopeId, Settings};
 use crate::net::{HopId, HopKey, NetNs, NetNsId};
 
@@ -107,13 +108,21 @@ pub struct Own {
     pub settings: Settings,
     /// What files claim of its table.
     pub claims: Claims,
+    /// How often it was written whole. What was released since is beside it, under this number.
+    pub edition: u64,
 }
 
 impl Own {
     /// Whether there is nothing to keep.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        let Self {
+            marks,
+            settings,
+            claims,
+            edition: _,
+        } = self;
+        marks.is_empty() && *settings == Settings::default() && claims.is_empty()
     }
 }
 
@@ -126,8 +135,10 @@ pub struct ScopeChange {
     pub before: Patch,
     /// What it touches, as it is to be.
     pub after: Patch,
-    /// The claims as they are to be; none if they stay as they are.
+    /// The claims as they are to be; none if they stay as they are, but for what is released.
     pub claims: Option<Claims>,
+    /// What is taken out of the claims.
+    pub released: Vec<Released>,
 }
 
 /// All that the journal holds.
@@ -214,6 +225,7 @@ impl Store {
                 Ok(text) => {
                     scope.own = OwnRecord::read(&text)
                         .map_err(|reason| JournalError::Content { path, reason })?;
+                    self.release_again(*id, &mut scope.own)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(source) => return Err(JournalError::Read { path, source }),
@@ -245,13 +257,73 @@ impl Store {
     ///
     /// # Errors
     /// The file system refuses; the file is then as before.
-    pub fn save_scope(&self, id: ScopeId, own: &Own) -> Result<(), JournalError> {
+    pub fn save_scope(&self, id: ScopeId, own: &mut Own) -> Result<(), JournalError> {
         let path = self.scope_path(id);
         if own.is_empty() {
-            delete(&path)
+            delete(&path)?;
         } else {
-            self.replace(&path, &OwnRecord::from(own))
+            own.edition += 1;
+            self.replace(&path, &OwnRecord::from(&*own))?;
         }
+        // It is of another edition now, and counts for nothing.
+        delete(&self.released_path(id))
+    }
+
+    /// Writes what was taken out of the claims since the scope's own was written whole: as much as that is, however much is
+    /// claimed.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn save_released(
+        &self,
+        id: ScopeId,
+        own: &Own,
+        released: &[Released],
+    ) -> Result<(), JournalError> {
+        let path = self.released_path(id);
+        let write = || {
+            let mut text = Vec::new();
+            for released in released {
+                serde_json::to_writer(&mut text, &ReleasedRecord::new(own.edition, released))?;
+                text.push(b'\n');
+            }
+            let mut file = fs::OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(&path)?;
+            io::Write::write_all(&mut file, &text)
+        };
+        write().map_err(|source| JournalError::Write {
+            path: path.clone(),
+            source,
+        })
+    }
+
+    /// Takes out of the claims what was released since they were written.
+    fn release_again(&self, id: ScopeId, own: &mut Own) -> Result<(), JournalError> {
+        let path = self.released_path(id);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(source) => return Err(JournalError::Read { path, source }),
+        };
+        // A line that was not finished is of a change that is still in the journal.
+        for line in text
+            .split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'))
+        {
+            let released = ReleasedRecord::read(line, own.edition);
+            let released = released.map_err(|reason| JournalError::Content {
+                path: path.clone(),
+                reason,
+            })?;
+            released.iter().for_each(|it| own.claims.release(it));
+        }
+        Ok(())
+    }
+
+    fn released_path(&self, id: ScopeId) -> PathBuf {
+        self.path.with_file_name(format!("scope-{id}.released"))
     }
 
     fn scope_path(&self, id: ScopeId) -> PathBuf {
@@ -278,7 +350,7 @@ impl Store {
         let scopes =
             (ScopeId::MIN.get()..=ScopeId::MAX.get()).filter_map(|id| ScopeId::new(id).ok());
         scopes
-            .map(|id| self.scope_path(id))
+            .flat_map(|id| [self.scope_path(id), self.released_path(id)])
             .try_for_each(|path| delete(&path))?;
         delete(&self.path)
     }

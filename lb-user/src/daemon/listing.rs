@@ -81,7 +81,7 @@ impl Engine {
             .collect();
         let claims = self.claims(id);
         let listed = self.scopes[&id].table.services().map(|service| {
-            let source = if claims.has_service(&service.key) {
+            let source = if claims.is_some_and(|claims| claims.has_service(&service.key)) {
                 "file"
             } else {
                 "command"
@@ -110,7 +110,10 @@ impl Engine {
             marks: scope.table.marks().len(),
             interfaces: scope.attached.values().cloned().collect(),
             paths: early::paths(&scope.attached, &scope.early),
-            taken_from_file: self.claims(*id).taken(&scope.table),
+            taken_from_file: self
+                .claims(*id)
+                .map(|claims| claims.taken(&scope.table))
+                .unwrap_or_default(),
             problems: scope.problems.clone(),
         };
         wire::Status {

@@ -9,6 +9,7 @@
 
 mod apply;
 mod change;
+mod commands;
 mod early;
 pub mod engine;
 mod fault;
@@ -17,6 +18,7 @@ pub mod journal;
 mod listing;
 pub mod networks;
 mod notify;
+mod reached;
 mod record;
 mod recover;
 mod request;
@@ -27,6 +29,8 @@ pub use engine::{Engine, Message};
 pub use request::{ApplyScope, Failure, FailureKind, Handle, Reply, Request};
 pub use run::{Options, RunDir, RunError, SOCKET, down_without_daemon, run};
 
+#[cfg(test)]
+mod commands_tests;
 #[cfg(test)]
 mod dying;
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::{mpsc, watch as channel};
 use tokio::task::JoinHandle;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{debug, warn};
 
 use super::engine::Message;
@@ -19,6 +19,13 @@ use crate::net::{
 
 /// How often neighbours are asked for again: often enough for kernels that do not keep them by themselves.
 const KEEPING: Duration = Duration::from_secs(5);
+
+/// How much longer than it took is waited before it is done again because servers have come or gone: of thousands that are
+/// added one by one, most are asked for together.
+const IDLE_PARTS: u32 = 10;
+
+/// How long is waited at most.
+const LONGEST_REST: Duration = Duration::from_millis(250);
 
 /// How long after a watch has failed it is begun again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -41,6 +48,9 @@ pub trait Networks: Send {
 
     /// Says which real servers the scope has now: the way to them is to be kept fresh.
     fn servers(&mut self, scope: ScopeId, servers: BTreeSet<IpAddr>);
+
+    /// The same of one real server that comes, or goes. Nothing happens while nobody watches.
+    fn server(&mut self, scope: ScopeId, server: IpAddr, is_there: bool);
 
     /// Ends the watch on a scope and takes away what it left in the namespace.
     fn stop(&mut self, scope: ScopeId);
@@ -107,6 +117,18 @@ impl Networks for Watchers {
         }
     }
 
+    fn server(&mut self, scope: ScopeId, server: IpAddr, is_there: bool) {
+        if let Some(running) = self.running.get(&scope) {
+            running.servers.send_if_modified(|there| {
+                if is_there {
+                    there.insert(server)
+                } else {
+                    there.remove(&server)
+                }
+            });
+        }
+    }
+
     fn stop(&mut self, scope: ScopeId) {
         if let Some(Running { servers, task }) = self.running.remove(&scope) {
             drop(servers);
@@ -151,10 +173,11 @@ impl Task {
         let mut tick = tokio::time::interval(KEEPING);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut hops = Vec::new();
+        let mut rested = Instant::now();
         loop {
             let event = tokio::select! {
                 changed = next(&mut self.watch) => Event::Network(changed),
-                changed = self.wanted.changed() => if changed.is_ok() { Event::Servers } else { Event::End },
+                changed = later(rested, &mut self.wanted) => if changed.is_ok() { Event::Servers } else { Event::End },
                 _ = tick.tick() => Event::Tick,
             };
             match event {
@@ -171,7 +194,12 @@ impl Task {
                     self.watch = self.again(&hops).await;
                 }
                 Event::Tick if self.watch.is_none() => self.watch = self.again(&hops).await,
-                Event::Servers | Event::Tick => self.keep().await,
+                Event::Servers | Event::Tick => {
+                    let begun = Instant::now();
+                    self.keep().await;
+                    let took = begun.elapsed();
+                    rested = Instant::now() + (took * IDLE_PARTS).min(LONGEST_REST);
+                }
                 Event::End => break,
             }
         }
@@ -226,6 +254,15 @@ impl Task {
             }
         }
     }
+}
+
+/// Waits until the servers are others, and at least until then.
+async fn later(
+    rested: Instant,
+    wanted: &mut channel::Receiver<BTreeSet<IpAddr>>,
+) -> Result<(), channel::error::RecvError> {
+    tokio::time::sleep_until(rested).await;
+    wanted.changed().await
 }
 
 async fn next(watch: &mut Option<Watch>) -> Result<Arc<Network>, NetError> {

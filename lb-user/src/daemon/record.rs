@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::journal::{Journal, KnownNetNs, KnownScope, Own, ScopeChange};
 use crate::api::wire;
-use crate::control::{Claims, Origin, Patch};
+use crate::control::{Claims, Origin, Patch, Released};
 use crate::model::{ModelError, ScopeId};
 use crate::net::HopId;
 
@@ -36,6 +36,17 @@ pub(super) struct ChangeRecord {
     before: PatchRecord,
     after: PatchRecord,
     claims: Option<Vec<ClaimRecord>>,
+    #[serde(default)]
+    released: Vec<ReleasedRecord>,
+}
+
+/// Something that no file claims any more.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ReleasedRecord {
+    /// To what it belongs where it has a line of its own.
+    edition: u64,
+    service: String,
+    server: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -55,6 +66,8 @@ pub(super) struct OwnRecord {
     marks: Vec<wire::MarkRule>,
     #[serde(default)]
     settings: wire::Settings,
+    #[serde(default)]
+    edition: u64,
 }
 
 impl From<&Own> for OwnRecord {
@@ -63,6 +76,7 @@ impl From<&Own> for OwnRecord {
             claims: write_claims(&own.claims),
             marks: own.marks.iter().map(wire::MarkRule::from).collect(),
             settings: (&own.settings).into(),
+            edition: own.edition,
         }
     }
 }
@@ -81,6 +95,7 @@ impl OwnRecord {
             marks: marks.map_err(said)?,
             settings: record.settings.try_into().map_err(said)?,
             claims: claims(record.claims).map_err(|error| error.error)?,
+            edition: record.edition,
         })
     }
 }
@@ -112,6 +127,11 @@ impl FileRecord {
                 before: record.before.read()?,
                 after: record.after.read()?,
                 claims: record.claims.map(claims).transpose()?,
+                released: record
+                    .released
+                    .iter()
+                    .map(ReleasedRecord::released)
+                    .collect::<Result<_, _>>()?,
             });
         }
         Ok(journal)
@@ -139,7 +159,47 @@ impl From<&ScopeChange> for ChangeRecord {
             before: PatchRecord::new(&change.before),
             after: PatchRecord::new(&change.after),
             claims: change.claims.as_ref().map(write_claims),
+            released: change
+                .released
+                .iter()
+                .map(|released| ReleasedRecord::new(0, released))
+                .collect(),
         }
+    }
+}
+
+impl ReleasedRecord {
+    pub(super) fn new(edition: u64, released: &Released) -> Self {
+        Self {
+            edition,
+            service: released.service.to_string(),
+            server: released.server.map(|server| server.to_string()),
+        }
+    }
+
+    /// Reads a line; none if it belongs to another edition.
+    pub(super) fn read(line: &str, edition: u64) -> Result<Option<Released>, String> {
+        let record: Self = serde_json::from_str(line).map_err(|error| error.to_string())?;
+        if record.edition != edition {
+            return Ok(None);
+        }
+        record.released().map(Some).map_err(|error| error.error)
+    }
+
+    fn released(&self) -> Result<Released, wire::Error> {
+        let unreadable = |_| wire::Error {
+            error: format!("{:?} is no address with a port", self.server),
+            hint: None,
+        };
+        Ok(Released {
+            service: self.service.parse().map_err(wire::Error::from)?,
+            server: self
+                .server
+                .as_ref()
+                .map(|server| server.parse())
+                .transpose()
+                .map_err(unreadable)?,
+        })
     }
 }
 
@@ -212,6 +272,7 @@ mod tests {
     use crate::control::testing::table_strategy;
     use crate::control::{Op, diff};
     use crate::daemon::journal::Store;
+    use crate::model::Server;
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
@@ -226,7 +287,11 @@ mod tests {
             let ops: Vec<Op> = diff(&old, &new);
             let netns = KnownNetNs { cookie: Some(7), device: 4, inode: 9, label: "lb".into() };
             let mut journal = Journal { next_scope: 2, ..Journal::default() };
-            let own = Own { marks: old.marks().to_vec(), settings: old.settings().clone(), claims: claims.clone() };
+            let mut own = Own { marks: old.marks().to_vec(), settings: old.settings().clone(), claims: claims.clone(), edition: 6 };
+            let released: Vec<Released> = old
+                .services()
+                .map(|service| Released { service: service.key, server: service.servers.first().map(Server::socket) })
+                .collect();
             let hops = vec![("forward dev 3 via 10.0.0.1".parse().unwrap(), HopId(5))];
             journal.scopes.insert(scope, KnownScope { netns, own: own.clone(), hops });
             journal.change.push(ScopeChange {
@@ -234,11 +299,25 @@ mod tests {
                 before: Patch::touched(&ops, &old),
                 after: Patch::touched(&ops, &new),
                 claims: Some(claims.clone()),
+                released: released.clone(),
             });
-            store.save_scope(scope, &own).unwrap();
+            // Of an edition before this one: what it releases is claimed again.
+            store.save_released(scope, &own, &released).unwrap();
+            store.save_scope(scope, &mut own).unwrap();
+            journal.scopes.get_mut(&scope).unwrap().own = own.clone();
             store.save(&journal).unwrap();
             let read = store.load().unwrap();
             prop_assert_eq!(format!("{read:?}"), format!("{journal:?}"));
+            if !own.is_empty() {
+                store.save_released(scope, &own, &released).unwrap();
+                released.iter().for_each(|it| own.claims.release(it));
+                // One that was cut short.
+                let path = folder.join("scope-1.released");
+                let text = std::fs::read_to_string(&path).unwrap();
+                std::fs::write(&path, text + "{\"edition\"").unwrap();
+                let read = store.load().unwrap();
+                prop_assert_eq!(&read.scopes[&scope].own, &own);
+            }
             std::fs::remove_dir_all(&folder).unwrap();
         }
     }

@@ -50,6 +50,13 @@ pub enum Request {
         /// The change.
         command: Command,
     },
+    /// Changes, one after the other: each is made or refused by itself.
+    Commands {
+        /// The scope's namespace.
+        netns: NetNs,
+        /// The changes.
+        commands: Vec<Command>,
+    },
     /// A file, whole or not at all. The first scope is the one in which it is applied.
     Apply {
         /// What it says about each scope.
@@ -94,6 +101,8 @@ pub enum Reply {
     Connections(Vec<wire::Connection>),
     /// To [`Request::Settings`].
     Settings(Vec<wire::Setting>),
+    /// To [`Request::Commands`]: of each of them.
+    Outcomes(Vec<Result<(), Failure>>),
     /// To [`Request::Apply`].
     Changes(Vec<wire::ScopeChanges>),
 }
@@ -116,6 +125,8 @@ pub enum FailureKind {
     Invalid,
     /// What it is about is not there.
     Missing,
+    /// The service is there, and the server that it is about is not.
+    MissingServer,
     /// The path knows no such method.
     Method,
     /// What it would make is there already.
@@ -152,9 +163,8 @@ impl From<TableError> for Failure {
             TableError::ServiceExists(_)
             | TableError::ServerExists { .. }
             | TableError::MarkRuleExists(_) => FailureKind::Conflict,
-            TableError::NoSuchService(_)
-            | TableError::NoSuchServer { .. }
-            | TableError::NoSuchMarkRule(_) => FailureKind::Missing,
+            TableError::NoSuchService(_) | TableError::NoSuchMarkRule(_) => FailureKind::Missing,
+            TableError::NoSuchServer { .. } => FailureKind::MissingServer,
             TableError::TooManyMarkShapes { .. } | TableError::Model(_) => FailureKind::Invalid,
         };
         Self {

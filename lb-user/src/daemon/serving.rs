@@ -38,7 +38,15 @@ impl Engine {
         if let Some(scope) = self.scopes.get_mut(&id) {
             scope.network = Some(network);
         }
+        self.tell_servers(id);
         outcome.map_err(Into::into)
+    }
+
+    /// Tells the watch on a scope's namespace of all its real servers. Of what changes later it is told with each operation.
+    pub(super) fn tell_servers(&mut self, id: ScopeId) {
+        if let Some(scope) = self.scopes.get(&id) {
+            self.networks.servers(id, scope.reached.addresses());
+        }
     }
 
     /// Hop ids are in the journal before the datapath uses them: one that were forgotten and given to another hop would
@@ -106,16 +114,6 @@ impl Engine {
         }
         self.attach(id);
         self.attach_early(id);
-        if let Some(scope) = self.scopes.get(&id) {
-            let servers: BTreeSet<_> = scope
-                .table
-                .services()
-                .flat_map(|service| &service.servers)
-                .flat_map(|server| [Some(server.address), server.via, server.return_via])
-                .flatten()
-                .collect();
-            self.networks.servers(id, servers);
-        }
     }
 
     fn attach(&mut self, id: ScopeId) {

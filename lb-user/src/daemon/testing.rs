@@ -35,6 +35,8 @@ impl Networks for Still {
 
     fn servers(&mut self, _scope: ScopeId, _servers: BTreeSet<IpAddr>) {}
 
+    fn server(&mut self, _scope: ScopeId, _server: IpAddr, _is_there: bool) {}
+
     fn stop(&mut self, _scope: ScopeId) {}
 }
 

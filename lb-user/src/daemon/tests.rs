@@ -229,7 +229,7 @@ fn a_change_that_cannot_be_finished_on_start_is_undone() {
     assert_eq!(held(&datapath), table(before));
     assert!(engine.journal.change.is_empty());
     assert_eq!(
-        engine.claims(ScopeId::MIN).taken(&table(before)),
+        engine.claims(ScopeId::MIN).unwrap().taken(&table(before)),
         Vec::<String>::new()
     );
 }

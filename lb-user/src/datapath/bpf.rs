@@ -1,12 +1,10 @@
 //! The datapath in the kernel: its parts behind the one trait.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use lb_common::abi::{self, ANSWER, LOOPBACK, NO_SOCKET, RELAY, RESET, V4};
 use lb_common::verdict::Reason;
 
 use super::accounts::{Owner, Pinned};
@@ -16,18 +14,18 @@ use super::hook::{self, Hook};
 use super::loopback;
 use super::maps::{self, Maps};
 use super::marks::{Has, Rules};
-use super::network::Networks;
+use super::network::{Means, Networks};
 use super::pins::{self, Direction, Pins};
 use super::programs::{self, Programs};
 use super::services::Services;
 use super::statistics::Statistics;
+use super::together::{Part, Together};
 use super::xdp::Early;
 use super::{
-    Connection, Datapath, DatapathError, Options, ScopeCounters, SweepReport, counters, system,
-    words,
+    Connection, Datapath, DatapathError, Options, ScopeCounters, SweepReport, counters, sys, system,
 };
 use crate::control::Op;
-use crate::model::{MarkRule, ScopeId, Service, ServiceKey, Setting, Settings, Table};
+use crate::model::{MarkRule, ScopeId, ServiceKey, Setting, Settings, Table};
 use crate::net::{Interface, Network};
 
 /// The datapath over BPF maps and programs.
@@ -41,6 +39,8 @@ pub(super) struct Bpf {
     scopes: BTreeMap<ScopeId, Open>,
     /// Loads the programs of the next scope.
     ahead: Option<JoinHandle<()>>,
+    /// They are to be loaded with the next tick: whoever has just opened a scope does not wait for them.
+    wants_ahead: bool,
     statistics: Statistics,
     hook: Hook,
 }
@@ -54,6 +54,7 @@ struct Open {
     network: Option<Network>,
     /// The keys by which services are reached at the loopback addresses.
     loopbacks: loopback::Keys,
+    together: Together,
 }
 
 impl Bpf {
@@ -73,6 +74,7 @@ impl Bpf {
             options: options.clone(),
             scopes: BTreeMap::new(),
             ahead: None,
+            wants_ahead: false,
             statistics: Statistics::default(),
             pins,
             maps,
@@ -85,6 +87,7 @@ impl Bpf {
     /// when the scope is wanted, and is told then.
     fn load_ahead(&mut self) {
         self.finish_ahead();
+        self.wants_ahead = false;
         let taken = self.pins.scope_ids().unwrap_or_default();
         let free = (ScopeId::MIN.get()..=ScopeId::MAX.get())
             .find(|id| taken.iter().all(|there| there.get() != *id));
@@ -92,7 +95,10 @@ impl Bpf {
             return;
         };
         let (pins, options, rings) = (self.pins.clone(), self.options.clone(), self.maps.rings);
-        let load = move || drop(programs::prepare(&pins, &options, scope, rings));
+        let load = move || {
+            drop(programs::prepare(&pins, &options, scope, rings));
+            sys::give_memory_back();
+        };
         self.ahead = std::thread::Builder::new()
             .name("bpvs-ahead".into())
             .spawn(load)
@@ -112,17 +118,6 @@ impl Bpf {
             .ok_or(DatapathError::NoSuchScope(scope))
     }
 
-    /// The services of a scope, as the maps have them, with their indexes.
-    fn read(&self, scope: ScopeId) -> Vec<(u32, Service)> {
-        let mut all: Vec<_> = self
-            .services
-            .of(scope)
-            .map(|(key, at)| (at, self.services.read(&self.maps, key, at)))
-            .collect();
-        all.sort_unstable_by_key(|(_, service)| service.key);
-        all
-    }
-
     /// Writes what depends on services, rules and network together: answered addresses, rules, flags.
     fn write_scope(&mut self, scope: ScopeId) -> Result<(), DatapathError> {
         let tells = self
@@ -131,45 +126,64 @@ impl Bpf {
             .settings
             .is_on(Setting::NatIcmpSend);
         self.services.tell_reals(&mut self.maps, scope, tells)?;
-        let (mut has, mut answered) = (Has::default(), HashSet::<IpAddr>::new());
-        let mut loopbacks = HashMap::<abi::ServiceKey<V4>, (ServiceKey, u32)>::new();
-        for (key, at) in self.services.of(scope) {
-            let flags = self.maps.services.at(at).flags.load();
-            let options = self.maps.services.at(at).options.load();
-            has.resets |= flags & RESET != 0;
-            has.sockets |= options & NO_SOCKET == 0;
-            has.relays |= options & RELAY != 0;
-            if options & LOOPBACK != 0
-                && let Ok(own) = words::service_key(scope, &key)
-            {
-                let loopback = abi::ServiceKey::loopback(own.scope, own.protocol, own.port);
-                // Of several the first in a listing has it.
-                let first = loopbacks.entry(loopback).or_insert((key, at));
-                *first = (*first).min((key, at));
-            }
-            match key.socket() {
-                None => has.fwmarks = true,
-                Some(socket) => {
-                    has.port_zero |= socket.port() == 0;
-                    if flags & ANSWER != 0 {
-                        answered.insert(socket.ip());
-                    }
-                }
-            }
-        }
         let Some(open) = self.scopes.get_mut(&scope) else {
             return Err(DatapathError::NoSuchScope(scope));
         };
-        let loopbacks = loopbacks
-            .into_iter()
-            .map(|(loopback, (_, at))| (loopback, at))
-            .collect();
-        loopback::write(&mut self.maps, &mut open.loopbacks, loopbacks)?;
-        has.answers =
-            self.networks
-                .answer(&mut self.maps, scope, &answered, open.network.as_ref())?;
+        let wanted = open.together.loopbacks();
+        loopback::write(&mut self.maps, &mut open.loopbacks, wanted)?;
+        let answers = self.networks.answer(
+            &mut self.maps,
+            scope,
+            open.together.answered(),
+            open.network.as_ref(),
+        )?;
+        let has = open.together.has(answers);
         open.rules
             .write(&mut self.maps, scope, open.network.as_ref(), has)
+    }
+
+    /// The same where one service is different: looks at nothing else.
+    fn write_service(
+        &mut self,
+        scope: ScopeId,
+        parts: [Option<Part>; 2],
+    ) -> Result<(), DatapathError> {
+        let Some(open) = self.scopes.get_mut(&scope) else {
+            return Err(DatapathError::NoSuchScope(scope));
+        };
+        let parts = || parts.iter().flatten();
+        for key in parts().filter_map(Part::loopback) {
+            let at = open.together.loopback(&key);
+            loopback::write_one(&mut self.maps, &mut open.loopbacks, key, at)?;
+        }
+        for address in parts().filter_map(Part::answered) {
+            let wanted = open.together.answers(address);
+            self.networks.answer_one(
+                &mut self.maps,
+                scope,
+                (address, wanted),
+                open.network.as_ref(),
+            )?;
+        }
+        let has = open.together.has(self.networks.answers(scope));
+        open.rules.write_flags(&mut self.maps, scope, has)
+    }
+
+    /// Adds, edits or removes a service, and writes what depends on that.
+    fn change_service(
+        &mut self,
+        scope: ScopeId,
+        key: &ServiceKey,
+        change: impl FnOnce(&mut Services, &mut Maps) -> Result<(), DatapathError>,
+    ) -> Result<(), DatapathError> {
+        let before = self.services.part(&self.maps, scope, key);
+        let outcome = change(&mut self.services, &mut self.maps);
+        let after = self.services.part(&self.maps, scope, key);
+        if let Some(open) = self.scopes.get_mut(&scope) {
+            open.together.replace(before.as_ref(), after.as_ref());
+        }
+        outcome?;
+        self.write_service(scope, [before, after])
     }
 
     /// Writes routes, hops and interfaces, and what XDP may do with them.
@@ -181,9 +195,12 @@ impl Bpf {
             return Ok(());
         };
         open.early.look(open.netns.as_fd(), &network.interfaces)?;
-        let (attached, targets) = (open.early.attached(), open.early.targets());
-        self.networks
-            .set(&mut self.maps, scope, network, attached, targets)
+        let means = Means {
+            early: open.early.attached(),
+            targets: open.early.targets(),
+            shortcut: open.rules.settings.get(Setting::Shortcut),
+        };
+        self.networks.set(&mut self.maps, scope, network, means)
     }
 
     /// Looks whether other interfaces take redirected frames now: nobody announces that. What cannot be asked stays.
@@ -240,32 +257,35 @@ impl Datapath for Bpf {
     fn apply(&mut self, scope: ScopeId, op: &Op) -> Result<(), DatapathError> {
         self.check(scope)?;
         match op {
-            Op::AddService(service) => self.services.add(&mut self.maps, scope, service)?,
-            Op::EditService(service) => self.services.edit(&self.maps, scope, service)?,
+            Op::AddService(service) => self.change_service(scope, &service.key, |all, maps| {
+                all.add(maps, scope, service)
+            }),
+            Op::EditService(service) => self.change_service(scope, &service.key, |all, maps| {
+                all.edit(maps, scope, service)
+            }),
             Op::RemoveService(key) => {
                 // Of servers that went before, while the setting was off, IPVS leaves the connections alone until one more
                 // server goes.
                 let had_servers = self.services.has_servers(&self.maps, scope, key);
-                self.services.remove(&mut self.maps, scope, key)?;
+                self.change_service(scope, key, |all, maps| all.remove(maps, scope, key))?;
                 if had_servers {
                     self.servers_removed(scope);
                 }
+                Ok(())
             }
             Op::AddServer { service, server } => {
-                return self
-                    .services
-                    .add_server(&mut self.maps, scope, service, server);
+                self.services
+                    .add_server(&mut self.maps, scope, service, server)
             }
             Op::EditServer { service, server } => {
-                return self
-                    .services
-                    .edit_server(&mut self.maps, scope, service, server);
+                self.services
+                    .edit_server(&mut self.maps, scope, service, server)
             }
             Op::RemoveServer { service, address } => {
                 self.services
                     .remove_server(&mut self.maps, scope, service, *address)?;
                 self.servers_removed(scope);
-                return Ok(());
+                Ok(())
             }
             Op::SetMarkRules(rules) => {
                 let open = self
@@ -273,11 +293,11 @@ impl Datapath for Bpf {
                     .get_mut(&scope)
                     .ok_or(DatapathError::NoSuchScope(scope))?;
                 let before = std::mem::replace(&mut open.rules.rules, rules.clone());
-                return self.write_scope(scope).inspect_err(|_| {
+                self.write_scope(scope).inspect_err(|_| {
                     if let Some(open) = self.scopes.get_mut(&scope) {
                         open.rules.rules = before;
                     }
-                });
+                })
             }
             Op::SetSettings(settings) => {
                 let open = self
@@ -286,18 +306,25 @@ impl Datapath for Bpf {
                     .ok_or(DatapathError::NoSuchScope(scope))?;
                 open.rules.settings = settings.clone();
                 self.write_scope(scope)?;
+                self.write_network(scope)?;
                 // At once, and not only with the next tick.
-                return self.defend().map(drop);
+                self.defend().map(drop)
             }
         }
-        self.write_scope(scope)
     }
 
     fn table(&self, scope: ScopeId) -> Result<Table, DatapathError> {
+        let keys: Vec<ServiceKey> = self.services.of(scope).map(|(key, _)| key).collect();
+        self.part(scope, &keys)
+    }
+
+    fn part(&self, scope: ScopeId, keys: &[ServiceKey]) -> Result<Table, DatapathError> {
         let open = self.check(scope)?;
         let mut table = Table::new();
-        for (_, service) in self.read(scope) {
-            table.add_service(service)?;
+        for key in keys {
+            if let Some(service) = self.services.read(&self.maps, scope, *key) {
+                table.add_service(service)?;
+            }
         }
         table.set_marks(open.rules.rules.clone())?;
         table.set_settings(open.rules.settings.clone())?;
@@ -390,6 +417,10 @@ impl Datapath for Bpf {
         let netns = netns
             .try_clone_to_owned()
             .map_err(system("keep the network namespace".into()))?;
+        let mut together = Together::default();
+        for (key, _) in self.services.of(scope) {
+            together.replace(None, self.services.part(&self.maps, scope, &key).as_ref());
+        }
         self.scopes.insert(
             scope,
             Open {
@@ -399,9 +430,10 @@ impl Datapath for Bpf {
                 rules,
                 network: None,
                 loopbacks: loopback::read(&self.maps, scope)?,
+                together,
             },
         );
-        self.load_ahead();
+        self.wants_ahead = true;
         if adopted {
             // What an earlier daemon wrote serves. Without the network the rules that name an interface cannot be written
             // anew, and would be missing until it is known.
@@ -503,10 +535,16 @@ impl Datapath for Bpf {
     }
 
     fn sweep(&mut self, budget: u64) -> Result<SweepReport, DatapathError> {
+        if self.wants_ahead {
+            self.load_ahead();
+        }
         self.look_at_targets();
         self.networks.tick(&self.maps);
         let early = self.defend()?;
-        let report = self.sweeper.sweep(&mut self.maps, budget, early)?;
+        let connections = self.services.has_connections(&self.maps);
+        let report = self
+            .sweeper
+            .sweep(&mut self.maps, budget, early, connections)?;
         let scopes = &self.scopes;
         self.sweeper.audit_sockets(&mut self.maps, |scope| {
             let scope = ScopeId::new(scope).ok()?;

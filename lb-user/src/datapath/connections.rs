@@ -36,7 +36,16 @@ pub(super) struct Sweeper {
     again: bool,
     /// The sockets that this walk has met.
     sockets: sockets::Watch,
+    rest: Rest,
 }
+
+/// For how many ticks there has been no connection.
+#[derive(Debug, Default)]
+struct Rest(u32);
+
+/// While no connection is counted, the table is walked over with each of so many ticks only: an empty one is not free, for its
+/// buckets are looked at one by one.
+const IDLE_EVERY: u32 = 8;
 
 /// Which part of the connections that are not established goes each second, where `drop_entry` says so.
 const EARLY: u32 = 32;
@@ -169,6 +178,14 @@ pub(super) fn span(ticks: i32) -> Duration {
     Duration::from_nanos(Tick(ticks.max(0).unsigned_abs()).nanos())
 }
 
+impl Rest {
+    /// Whether this tick is one to rest, where no connection is counted and the last walk is over (`idle`).
+    fn rests(&mut self, idle: bool) -> bool {
+        self.0 = if idle { self.0 + 1 } else { 0 };
+        !self.0.is_multiple_of(IDLE_EVERY)
+    }
+}
+
 impl Sweeper {
     pub(super) fn new(program: SchedClassifier) -> Self {
         Self {
@@ -179,6 +196,7 @@ impl Sweeper {
             removed: None,
             again: false,
             sockets: sockets::Watch::default(),
+            rest: Rest::default(),
         }
     }
 
@@ -189,8 +207,14 @@ impl Sweeper {
         maps: &mut Maps,
         budget: u64,
         early: BTreeSet<u32>,
+        has_connections: bool,
     ) -> Result<SweepReport, DatapathError> {
         let mut report = SweepReport::default();
+        if self.rest.rests(!has_connections && self.ticks.0 == 0) {
+            let mut over = self.templates.over(maps, &Early::new(early, self.ticks.1));
+            self.run(maps, &mut over)?;
+            return Ok(report);
+        }
         self.ticks.0 += 1;
         let early = Early::new(early, self.ticks.1);
         let mut items = Vec::new();
@@ -340,6 +364,18 @@ pub(super) fn forced(entry: &Entry) -> SweepItem<V4> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_there_is_nothing_one_tick_in_eight_looks_all_the_same() {
+        let mut rest = Rest::default();
+        let looks = |rest: &mut Rest, idle| !rest.rests(idle);
+        assert!((0..5).all(|_| looks(&mut rest, false)));
+        let looked: Vec<bool> = (0..16).map(|_| looks(&mut rest, true)).collect();
+        assert_eq!(looked.iter().filter(|looked| **looked).count(), 2);
+        assert!(looked[7] && looked[15]);
+        // What comes is looked at with the next tick.
+        assert!(looks(&mut rest, false));
+    }
 
     #[test]
     fn one_of_thirty_two_is_given_up_where_that_is_wanted() {

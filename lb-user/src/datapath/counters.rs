@@ -1,6 +1,5 @@
 //! Counters in the maps: one value for each CPU, summed here.
 
-use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd;
 
 use aya::maps::PerCpuValues;
@@ -79,32 +78,42 @@ const BATCH: u32 = 512;
 /// How many places it pays to read in a row, rather than one alone.
 const DENSE: usize = 16;
 
+/// What servers have counted, by their places.
+#[derive(Debug, Default)]
+pub(super) struct Counts(Vec<Counters>);
+
+impl Counts {
+    /// What the server at this place has counted.
+    pub(super) fn of(&self, index: u32) -> Counters {
+        let counters = self.0.get(index as usize);
+        counters.copied().unwrap_or_default()
+    }
+}
+
 /// What each of these servers has counted: in a few long reads where they lie close together, which costs a tenth of
 /// reading each by itself.
-pub(super) fn of_servers(
-    maps: &Maps,
-    servers: &[u32],
-) -> Result<HashMap<u32, Counters>, DatapathError> {
-    let last = servers.iter().copied().max().unwrap_or(0);
-    if servers.len() * DENSE < last as usize {
-        let one = |&index: &u32| Ok((index, of_server(maps, index)?));
-        return servers.iter().map(one).collect();
+pub(super) fn of_servers(maps: &Maps, servers: &[u32]) -> Result<Counts, DatapathError> {
+    let last = servers.iter().copied().max().unwrap_or(0) as usize;
+    let mut counts = Counts(vec![Counters::default(); last + 1]);
+    if servers.len() * DENSE < last {
+        for &index in servers {
+            counts.0[index as usize] = of_server(maps, index)?;
+        }
+        return Ok(counts);
     }
-    let wanted: HashSet<u32> = servers.iter().copied().collect();
     let cpus = nr_cpus().map_err(|(_, error)| system("count the processors".into())(error))?;
     let size = size_of::<ServerStats>();
-    let mut counted = HashMap::with_capacity(servers.len());
     let mut cursor = BatchCursor::default();
     let mut read = 0;
     let map = maps.server_stats_data.fd();
     while read <= last {
         let mut visit = |key: &[u8], values: &[u8]| {
-            let index: u32 = sys::from_bytes(key);
-            if wanted.contains(&index) {
-                let sum = values.chunks(size).fold(Counters::default(), |sum, value| {
+            let index = sys::from_bytes::<u32>(key) as usize;
+            // Others lie between them: nobody asks for those.
+            if let Some(counted) = counts.0.get_mut(index) {
+                *counted = values.chunks(size).fold(Counters::default(), |sum, value| {
                     sum.plus(sys::from_bytes::<ServerStats>(value).into())
                 });
-                counted.insert(index, sum);
             }
             read = index + 1;
         };
@@ -121,7 +130,7 @@ pub(super) fn of_servers(
             break;
         }
     }
-    Ok(counted)
+    Ok(counts)
 }
 
 /// What a server has counted.

@@ -49,6 +49,10 @@ pub struct FakeState {
     pub applied: Vec<(ScopeId, Op)>,
     /// After how many more operations the next one fails, once.
     pub fail_after: Option<usize>,
+    /// After how many more operations all others fail.
+    pub fail_from: Option<usize>,
+    /// How many services were read as parts of a table.
+    pub read: usize,
     /// How many parts of work it says it has to do.
     pub work: usize,
 }
@@ -96,17 +100,25 @@ impl FakeDatapath {
 
 impl Datapath for FakeDatapath {
     fn apply(&mut self, scope: ScopeId, op: &Op) -> Result<(), DatapathError> {
-        let fail_after = self.state().fail_after;
+        let full = || {
+            Err(DatapathError::Full {
+                what: "servers",
+                limit: 0,
+                hint: "a test asked for this",
+            })
+        };
+        let (fail_after, fail_from) = (self.state().fail_after, self.state().fail_from);
         match fail_after {
             Some(0) => {
                 self.state().fail_after = None;
-                return Err(DatapathError::Full {
-                    what: "servers",
-                    limit: 0,
-                    hint: "a test asked for this",
-                });
+                return full();
             }
             Some(more) => self.state().fail_after = Some(more - 1),
+            None => {}
+        }
+        match fail_from {
+            Some(0) => return full(),
+            Some(more) => self.state().fail_from = Some(more - 1),
             None => {}
         }
         self.with(scope, |there| Ok(op.apply_to(&mut there.table)?))?;
@@ -116,6 +128,18 @@ impl Datapath for FakeDatapath {
 
     fn table(&self, scope: ScopeId) -> Result<Table, DatapathError> {
         self.with(scope, |there| Ok(there.table.clone()))
+    }
+
+    fn part(&self, scope: ScopeId, keys: &[ServiceKey]) -> Result<Table, DatapathError> {
+        self.state().read += keys.len();
+        self.with(scope, |there| {
+            let mut table = there.table.clone();
+            let others = there.table.services().map(|service| service.key);
+            for key in others.filter(|key| !keys.contains(key)) {
+                table.remove_service(&key)?;
+            }
+            Ok(table)
+        })
     }
 
     fn counters(&self, scope: ScopeId) -> Result<ScopeCounters, DatapathError> {

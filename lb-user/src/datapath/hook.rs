@@ -1,16 +1,14 @@
 //! The socket hook: eight programs at the root of the cgroups, one instance for all scopes, pinned with their links like
 //! the others. Where it cannot be attached bpvs goes on without it, and says why.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aya::programs::links::FdLink;
 use aya::programs::{
     CgroupAttachMode, CgroupSock, CgroupSockAddr, CgroupSockAddrAttachType, CgroupSockAttachType,
-    Program, ProgramFd,
+    ProgramFd,
 };
 
 use super::maps::{self, Maps, Plain, Rings};
@@ -96,7 +94,7 @@ fn attach_all(pins: &Pins, options: &Options, rings: Rings) -> Result<(), Datapa
     fs::create_dir_all(&folder).map_err(system(format!("make {}", folder.display())))?;
     let own = format!("{:016x}", programs::fingerprint());
     let path = |name: &str| folder.join(format!("{name}_prog_{own}"));
-    load(pins, options, rings, &path)?;
+    load(pins, options, rings, path)?;
     let root = sys::cgroup_root().map_err(system("open the root of the cgroups (v2)".into()))?;
     for name in PROGRAMS {
         attach(name, &path(name), &folder.join(name), root.as_fd())?;
@@ -116,38 +114,19 @@ fn load(
     pins: &Pins,
     options: &Options,
     rings: Rings,
-    path: &(impl Fn(&str) -> std::path::PathBuf + Sync),
+    path: impl Fn(&str) -> PathBuf,
 ) -> Result<(), DatapathError> {
-    let sizes: BTreeMap<&'static str, u32> = maps::sizes(options);
-    std::thread::scope(|threads| {
-        let loads: Vec<_> = PROGRAMS
-            .into_iter()
-            .filter(|name| !path(name).exists())
-            .map(|name| {
-                let sizes = &sizes;
-                threads.spawn(move || {
-                    let mut object = programs::load(pins, sizes, 0, rings, false)?;
-                    let program = object
-                        .program_mut(name)
-                        .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
-                        .map_err(system(format!("find the program {name}")))?;
-                    match program {
-                        Program::CgroupSockAddr(program) => program.load(),
-                        Program::CgroupSock(program) => program.load(),
-                        _ => return Ok(()),
-                    }
-                    .map_err(ebpf(format!("load the program {name}")))?;
-                    program
-                        .pin(path(name))
-                        .map_err(ebpf(format!("pin the program {name}")))
-                })
-            })
-            .collect();
-        loads.into_iter().try_for_each(|load| {
-            load.join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
-    })
+    let wanted: Vec<(&str, PathBuf)> = PROGRAMS
+        .into_iter()
+        .map(|name| (name, path(name)))
+        .filter(|(_, path)| !path.exists())
+        .collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let sizes = maps::sizes(options);
+    let mut object = programs::load(pins, &sizes, 0, rings, false)?;
+    programs::pin_all(&mut object, &wanted)
 }
 
 /// Puts a pinned program behind the pinned link, or makes the link.

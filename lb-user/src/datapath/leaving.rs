@@ -23,6 +23,11 @@ pub(super) struct Leaving {
 }
 
 impl Leaving {
+    /// Whether there is nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.servers.is_empty()
+    }
+
     /// A server was taken out of its service's list.
     pub(super) fn push(&mut self, identity: Identity, index: u32) {
         self.servers.insert((identity, index));

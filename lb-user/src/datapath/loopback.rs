@@ -26,16 +26,40 @@ pub(super) fn read(maps: &Maps, scope: ScopeId) -> Result<Keys, DatapathError> {
 
 /// Has services reached by these keys, and by no others.
 pub(super) fn write(maps: &mut Maps, there: &mut Keys, wanted: Keys) -> Result<(), DatapathError> {
-    for (key, _) in there.extract_if(|key, at| wanted.get(key) != Some(at)) {
-        ignore_missing(maps.service_keys.remove(&Plain(key)))
-            .map_err(ebpf_map("remove a service from 127.0.0.1"))?;
+    let gone: Vec<ServiceKey<V4>> = there
+        .keys()
+        .filter(|key| !wanted.contains_key(*key))
+        .copied()
+        .collect();
+    for key in gone {
+        write_one(maps, there, key, None)?;
     }
     for (key, at) in wanted {
-        if there.insert(key, at) != Some(at) {
+        write_one(maps, there, key, Some(at))?;
+    }
+    Ok(())
+}
+
+/// Has the service at this place reached by a key, or none.
+pub(super) fn write_one(
+    maps: &mut Maps,
+    there: &mut Keys,
+    key: ServiceKey<V4>,
+    at: Option<u32>,
+) -> Result<(), DatapathError> {
+    match at {
+        Some(at) if there.get(&key) != Some(&at) => {
             maps.service_keys
                 .insert(Plain(key), Plain(at), 0)
                 .map_err(ebpf_map("put a service at 127.0.0.1"))?;
+            there.insert(key, at);
         }
+        None if there.contains_key(&key) => {
+            ignore_missing(maps.service_keys.remove(&Plain(key)))
+                .map_err(ebpf_map("remove a service from 127.0.0.1"))?;
+            there.remove(&key);
+        }
+        _ => {}
     }
     Ok(())
 }

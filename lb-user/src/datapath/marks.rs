@@ -29,6 +29,8 @@ pub(super) struct Rules {
     /// Whether an earlier daemon has written the scope.
     written: bool,
     shapes: Vec<Option<Shape>>,
+    /// Whether any rule sets a part of the mark only.
+    masks: bool,
     keys: HashMap<MarkKey<V4>, abi::MarkValue>,
 }
 
@@ -55,6 +57,7 @@ impl Rules {
         let count = (there.shape_count as usize).min(SHAPES);
         rules.shapes = there.shapes[..count].iter().copied().map(Some).collect();
         rules.written = there.timeouts != [0; 16];
+        rules.masks = there.flags & SCOPE_MARK_MASKS != 0;
         rules.defence = Defence {
             drop_rate: there.drop_rate,
             secure_tcp: there.flags & SCOPE_SECURE_TCP != 0,
@@ -137,8 +140,21 @@ impl Rules {
             }
         }
         self.shapes = shapes;
-        let masks = wanted.iter().any(|rule| rule.value.mask != u32::MAX);
-        let value = self.scope(has, masks);
+        self.masks = wanted.iter().any(|rule| rule.value.mask != u32::MAX);
+        self.write_flags(maps, scope, has)
+    }
+
+    /// Writes the scope again where it is different, with the rules as they were last written.
+    pub(super) fn write_flags(
+        &mut self,
+        maps: &mut Maps,
+        scope: ScopeId,
+        has: Has,
+    ) -> Result<(), DatapathError> {
+        let value = self.scope(has);
+        if self.last == Some(value) {
+            return Ok(());
+        }
         self.put(maps, scope, value)
     }
 
@@ -178,7 +194,7 @@ impl Rules {
         Ok(())
     }
 
-    fn scope(&self, has: Has, masks: bool) -> abi::Scope {
+    fn scope(&self, has: Has) -> abi::Scope {
         let timeouts = self.settings.timeouts;
         let mut value = abi::Scope {
             timeouts: state::usual_timeouts(),
@@ -219,7 +235,7 @@ impl Rules {
             (has.resets, SCOPE_RESETS),
             (has.relays, SCOPE_RELAYS),
             (has.sockets && on(Setting::SocketHook), SCOPE_SOCKETS),
-            (masks, SCOPE_MARK_MASKS),
+            (self.masks, SCOPE_MARK_MASKS),
             (self.defence.secure_tcp, SCOPE_SECURE_TCP),
         ];
         value.flags = flags

@@ -16,7 +16,9 @@ mod counters;
 mod defence;
 mod devices;
 mod drop_log;
+mod estimates;
 mod hook;
+mod index;
 mod leaving;
 mod loopback;
 mod maps;
@@ -32,6 +34,8 @@ mod sockets;
 mod statistics;
 mod sys;
 mod templates;
+mod together;
+mod turns;
 mod words;
 mod xdp;
 
@@ -306,6 +310,12 @@ pub trait Datapath: Send {
     /// # Errors
     /// The scope is not open, or the system refuses.
     fn table(&self, scope: ScopeId) -> Result<Table, DatapathError>;
+
+    /// The table as it stands in the maps, but of its services only those of these keys.
+    ///
+    /// # Errors
+    /// As [`Datapath::table`].
+    fn part(&self, scope: ScopeId, keys: &[ServiceKey]) -> Result<Table, DatapathError>;
 
     /// The counters of a scope and of all its services.
     ///

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use aya::maps::lpm_trie::Key;
 use ipnet::IpNet;
 use lb_common::abi::{
-    AnswerKey, Be32, HOP_BLACKHOLE, HOP_FORWARD, HOP_LOCAL, HOP_NONE, HOP_ON_LINK, HOP_REDIRECT,
-    HOP_RESOLVED, Interface, InterfaceKey, Mac, RouteKey, Tick, V4, WIRE_REDIRECT, Wire, WireKey,
+    self, AnswerKey, Be32, ENTER, HOP_BLACKHOLE, HOP_FORWARD, HOP_LOCAL, HOP_NONE, HOP_ON_LINK,
+    HOP_REDIRECT, HOP_RESOLVED, Interface, InterfaceKey, Mac, RouteKey, Tick, V4, WIRE_REDIRECT,
+    Wire, WireKey,
 };
 
 use super::maps::{Maps, Plain};
@@ -33,11 +34,42 @@ pub(super) struct Networks {
     retired: Vec<(Instant, u32)>,
 }
 
+/// By what means packets of a scope reach hops.
+#[derive(Clone, Copy)]
+pub(super) struct Means<'a> {
+    /// The interfaces that XDP is on.
+    pub(super) early: &'a BTreeSet<u32>,
+    /// Those that XDP can send frames of others to.
+    pub(super) targets: &'a BTreeSet<u32>,
+    /// What [`Setting::Shortcut`](crate::model::Setting::Shortcut) says.
+    pub(super) shortcut: u32,
+}
+
+/// The ways to one hop beyond its output interface.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Ways {
+    /// XDP may send there from other interfaces.
+    redirect: bool,
+    /// [`abi::Hop::exit`].
+    exit: u32,
+}
+
+impl Ways {
+    fn to(hop: &net::Hop, means: Means<'_>) -> Self {
+        let wire = hop.vlan.map_or(hop.oif, |(parent, _)| parent);
+        let last = hop.port.filter(|_| means.shortcut > 0).unwrap_or(hop.oif);
+        let enters = hop.leads_out && means.shortcut > 1;
+        Self {
+            redirect: means.targets.contains(&wire),
+            exit: last | if enters { ENTER } else { 0 },
+        }
+    }
+}
+
 /// What one scope has in the maps.
 #[derive(Default)]
 struct Known {
-    /// Index, content, and whether XDP may send there from other interfaces.
-    hops: HashMap<HopId, (u32, net::Hop, bool)>,
+    hops: HashMap<HopId, (u32, net::Hop, Ways)>,
     routes: HashMap<IpNet, u32>,
     interfaces: HashSet<u32>,
     wires: HashMap<WireKey, Wire>,
@@ -49,10 +81,17 @@ impl Networks {
     pub(super) fn adopt(maps: &Maps) -> Self {
         let now = Instant::now();
         let in_use = |index: u32| maps.hops.at(index).kind.load() != HOP_NONE;
-        let retired = (1..maps.hops.len())
+        let retired: Vec<_> = (1..maps.hops.len())
             .filter(|&index| in_use(index))
             .map(|index| (now, index))
             .collect();
+        for (_, index) in &retired {
+            let hop = maps.hops.at(*index);
+            // Written by a daemon that did not know of it.
+            if hop.exit.load() == 0 {
+                hop.exit.store(hop.oif.load());
+            }
+        }
         Self {
             slots: Slots::new(maps.hops.len(), in_use),
             scopes: HashMap::new(),
@@ -96,20 +135,18 @@ impl Networks {
         Ok(())
     }
 
-    /// Puts a scope's network in place of the one before. What is new comes before what goes. XDP is on the interfaces
-    /// `early`, and can send frames of others to `targets`.
+    /// Puts a scope's network in place of the one before. What is new comes before what goes.
     pub(super) fn set(
         &mut self,
         maps: &mut Maps,
         scope: ScopeId,
         network: &Network,
-        early: &BTreeSet<u32>,
-        targets: &BTreeSet<u32>,
+        means: Means<'_>,
     ) -> Result<(), DatapathError> {
         let mut known = self.scopes.remove(&scope).unwrap_or_default();
         let result = self
-            .replace(maps, scope, network, targets, &mut known)
-            .and_then(|()| replace_wires(maps, scope, network, early, targets, &mut known));
+            .replace(maps, scope, network, means, &mut known)
+            .and_then(|()| replace_wires(maps, scope, network, means, &mut known));
         self.scopes.insert(scope, known);
         result
     }
@@ -119,7 +156,7 @@ impl Networks {
         maps: &mut Maps,
         scope: ScopeId,
         network: &Network,
-        targets: &BTreeSet<u32>,
+        means: Means<'_>,
         known: &mut Known,
     ) -> Result<(), DatapathError> {
         for interface in &network.interfaces {
@@ -140,10 +177,9 @@ impl Networks {
             known.interfaces.insert(interface.ifindex);
         }
         for hop in &network.hops {
-            let wire = hop.vlan.map_or(hop.oif, |(parent, _)| parent);
-            let redirect = targets.contains(&wire);
+            let ways = Ways::to(hop, means);
             let index = match known.hops.get(&hop.id) {
-                Some((_, there, redirects)) if there == hop && *redirects == redirect => continue,
+                Some((_, there, known)) if there == hop && *known == ways => continue,
                 Some((index, ..)) => *index,
                 None => self.slots.take().ok_or(DatapathError::Full {
                     what: "next hops",
@@ -151,8 +187,8 @@ impl Networks {
                     hint: "fewer neighbours or routes in the namespaces that bpvs serves",
                 })?,
             };
-            write_hop(maps, index, hop, redirect)?;
-            known.hops.insert(hop.id, (index, *hop, redirect));
+            write_hop(maps, index, hop, ways)?;
+            known.hops.insert(hop.id, (index, *hop, ways));
         }
         let mut routes = HashMap::with_capacity(network.routes.len());
         for route in &network.routes {
@@ -225,48 +261,54 @@ impl Networks {
         &mut self,
         maps: &mut Maps,
         scope: ScopeId,
-        wanted: &HashSet<IpAddr>,
+        wanted: impl Iterator<Item = IpAddr>,
         network: Option<&Network>,
     ) -> Result<bool, DatapathError> {
         let known = self.scopes.entry(scope).or_default();
-        let owned = |address: &IpAddr| {
-            network.is_some_and(|network| {
-                network
-                    .lookup(*address)
-                    .is_some_and(|hop| hop.kind == HopKind::Local)
-            })
-        };
-        let mut answers = HashSet::new();
-        for address in wanted.iter().filter(|address| !owned(address)) {
-            answers.insert(words::v4(*address)?);
+        let answers = wanted
+            .filter(|address| !is_own(network, *address))
+            .map(words::v4)
+            .collect::<Result<HashSet<V4>, _>>()?;
+        let gone: Vec<V4> = known.answers.difference(&answers).copied().collect();
+        for address in answers {
+            known.answer(maps, scope, address, true)?;
         }
-        for address in answers.difference(&known.answers) {
-            let key = AnswerKey {
-                address: *address,
-                scope: scope.get(),
-            };
-            maps.answers
-                .insert(Plain(key), Plain(1), 0)
-                .map_err(ebpf_map("answer for an address"))?;
+        for address in gone {
+            known.answer(maps, scope, address, false)?;
         }
-        for address in known.answers.difference(&answers) {
-            let key = AnswerKey {
-                address: *address,
-                scope: scope.get(),
-            };
-            ignore_missing(maps.answers.remove(&Plain(key)))
-                .map_err(ebpf_map("answer for an address no more"))?;
-        }
-        known.answers = answers;
         Ok(!known.answers.is_empty())
+    }
+
+    /// The same of one address, which is wanted or not. `true` if any is answered for.
+    pub(super) fn answer_one(
+        &mut self,
+        maps: &mut Maps,
+        scope: ScopeId,
+        (address, wanted): (IpAddr, bool),
+        network: Option<&Network>,
+    ) -> Result<(), DatapathError> {
+        let known = self.scopes.entry(scope).or_default();
+        let wanted = wanted && !is_own(network, address);
+        known.answer(maps, scope, words::v4(address)?, wanted)
+    }
+
+    /// Whether any address is answered for.
+    pub(super) fn answers(&self, scope: ScopeId) -> bool {
+        let known = self.scopes.get(&scope);
+        known.is_some_and(|known| !known.answers.is_empty())
     }
 
     /// Removes all that a scope has.
     pub(super) fn close(&mut self, maps: &mut Maps, scope: ScopeId) -> Result<(), DatapathError> {
         self.open_if_new(maps, scope)?;
         let none = BTreeSet::new();
-        self.set(maps, scope, &Network::default(), &none, &none)?;
-        self.answer(maps, scope, &HashSet::new(), None)?;
+        let means = Means {
+            early: &none,
+            targets: &none,
+            shortcut: 0,
+        };
+        self.set(maps, scope, &Network::default(), means)?;
+        self.answer(maps, scope, std::iter::empty(), None)?;
         self.scopes.remove(&scope);
         Ok(())
     }
@@ -278,6 +320,43 @@ impl Networks {
             self.open(maps, scope)
         }
     }
+}
+
+impl Known {
+    /// Answers for an address, or no more.
+    fn answer(
+        &mut self,
+        maps: &mut Maps,
+        scope: ScopeId,
+        address: V4,
+        wanted: bool,
+    ) -> Result<(), DatapathError> {
+        if self.answers.contains(&address) == wanted {
+            return Ok(());
+        }
+        let key = Plain(AnswerKey {
+            address,
+            scope: scope.get(),
+        });
+        if wanted {
+            maps.answers
+                .insert(key, Plain(1), 0)
+                .map_err(ebpf_map("answer for an address"))?;
+            self.answers.insert(address);
+        } else {
+            ignore_missing(maps.answers.remove(&key))
+                .map_err(ebpf_map("answer for an address no more"))?;
+            self.answers.remove(&address);
+        }
+        Ok(())
+    }
+}
+
+/// Whether an interface of the scope owns an address.
+fn is_own(network: Option<&Network>, address: IpAddr) -> bool {
+    network
+        .and_then(|network| network.lookup(address))
+        .is_some_and(|hop| hop.kind == HopKind::Local)
 }
 
 fn route_key(scope: ScopeId, net: &IpNet) -> Result<Key<Plain<RouteKey<V4>>>, DatapathError> {
@@ -295,8 +374,7 @@ fn replace_wires(
     maps: &mut Maps,
     scope: ScopeId,
     network: &Network,
-    early: &BTreeSet<u32>,
-    targets: &BTreeSet<u32>,
+    Means { early, targets, .. }: Means<'_>,
     known: &mut Known,
 ) -> Result<(), DatapathError> {
     let served = network
@@ -340,7 +418,7 @@ fn replace_wires(
 }
 
 /// Writes a hop so that no reader takes half of it for whole.
-fn write_hop(maps: &Maps, index: u32, hop: &net::Hop, redirect: bool) -> Result<(), DatapathError> {
+fn write_hop(maps: &Maps, index: u32, hop: &net::Hop, ways: Ways) -> Result<(), DatapathError> {
     let place = maps.hops.at(index);
     let sequence = place.sequence.load() | 1;
     place.sequence.store(sequence);
@@ -351,16 +429,16 @@ fn write_hop(maps: &Maps, index: u32, hop: &net::Hop, redirect: bool) -> Result<
         HopKind::Blackhole => HOP_BLACKHOLE,
     };
     let (destination, source) = hop.macs.unwrap_or_default();
-    for (words, mac) in [(&place.destination, destination), (&place.source, source)] {
-        for (word, value) in words.iter().zip(Mac::new(mac).0) {
-            word.store(value);
-        }
+    let words = abi::ethernet(Mac::new(destination), Mac::new(source));
+    for (word, value) in place.ethernet.iter().zip(words) {
+        word.store(value);
     }
     let resolved = if hop.macs.is_some() { HOP_RESOLVED } else { 0 };
     let on_link = if hop.on_link { HOP_ON_LINK } else { 0 };
-    let redirect = if redirect { HOP_REDIRECT } else { 0 };
+    let redirect = if ways.redirect { HOP_REDIRECT } else { 0 };
     place.flags.store(resolved | on_link | redirect);
     place.oif.store(hop.oif);
+    place.exit.store(ways.exit);
     let (wire, vlan) = hop.vlan.unwrap_or((hop.oif, 0));
     place.wire.store(wire);
     place.vlan.store(vlan.into());

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
-use aya::programs::{LinkOrder, Program, SchedClassifier, TcAttachType, Xdp};
+use aya::programs::{LinkOrder, Program, SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader};
 use nix::sched::{CloneFlags, setns};
 
@@ -57,7 +57,7 @@ pub(super) fn base(pins: &Pins, options: &Options) -> Result<SchedClassifier, Da
     if !(maps_there && path.exists()) {
         let mut object = load(pins, &sizes, 0, rings, false)?;
         pins::remove(&path).map_err(system("remove an old pin".into()))?;
-        pin(&mut object, "sweep", &path)?;
+        pin_all(&mut object, &[("sweep", path.clone())])?;
     }
     SchedClassifier::from_pin(&path).map_err(ebpf(format!("open {}", path.display())))
 }
@@ -67,25 +67,6 @@ pub(super) fn fingerprint() -> u64 {
     OBJECT.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })
-}
-
-/// Loads a program into the kernel and pins it.
-fn pin(object: &mut Ebpf, name: &str, path: &Path) -> Result<(), DatapathError> {
-    let program: &mut SchedClassifier = named(object, name)?
-        .try_into()
-        .map_err(ebpf(format!("use the program {name}")))?;
-    program
-        .load()
-        .map_err(ebpf(format!("load the program {name}")))?;
-    program
-        .pin(path)
-        .map_err(ebpf(format!("pin the program {name}")))
-}
-
-fn named<'o>(object: &'o mut Ebpf, name: &str) -> Result<&'o mut Program, DatapathError> {
-    let missing =
-        || system(format!("find the program {name}"))(std::io::ErrorKind::NotFound.into());
-    object.program_mut(name).ok_or_else(missing)
 }
 
 /// The name under which a program of this build is pinned.
@@ -109,15 +90,7 @@ pub(super) fn load_xdp(
 ) -> Result<(), DatapathError> {
     let sizes = maps::sizes(options);
     let mut object = load(pins, &sizes, scope.get(), rings, options.log_drops)?;
-    let program: &mut Xdp = named(&mut object, name)?
-        .try_into()
-        .map_err(ebpf(format!("use the program {name}")))?;
-    program
-        .load()
-        .map_err(ebpf(format!("load the program {name}")))?;
-    program
-        .pin(path)
-        .map_err(ebpf(format!("pin the program {name}")))
+    pin_all(&mut object, &[(name, path.to_owned())])
 }
 
 /// Which build of a scope's programs it is, and which of its two variants.
@@ -151,26 +124,65 @@ fn load_into(
     scope: ScopeId,
     rings: Rings,
 ) -> Result<(), DatapathError> {
+    let wanted: Vec<(&str, PathBuf)> = Direction::BOTH
+        .into_iter()
+        .map(|direction| {
+            let path = folder.join(program_name(direction, options));
+            (direction.program(), path)
+        })
+        .filter(|(_, path)| !path.exists())
+        .collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
     let sizes = maps::sizes(options);
-    // Both at once.
+    let mut object = load(pins, &sizes, scope.get(), rings, options.log_drops)?;
+    pin_all(&mut object, &wanted)
+}
+
+/// Loads these programs of an object into the kernel, all at once, and pins each. The object is read once for all of them:
+/// that takes as long as the verifier does for one.
+pub(super) fn pin_all(object: &mut Ebpf, wanted: &[(&str, PathBuf)]) -> Result<(), DatapathError> {
+    let mut found = Vec::with_capacity(wanted.len());
+    for (name, program) in object.programs_mut() {
+        if let Some((name, path)) = wanted.iter().find(|(wanted, _)| *wanted == name) {
+            found.push((*name, program, path));
+        }
+    }
+    if found.len() < wanted.len() {
+        return Err(system("find all programs in the object".into())(
+            std::io::ErrorKind::NotFound.into(),
+        ));
+    }
     std::thread::scope(|threads| {
-        let loads: Vec<_> = Direction::BOTH
+        let loads: Vec<_> = found
             .into_iter()
-            .map(|direction| (direction, folder.join(program_name(direction, options))))
-            .filter(|(_, path)| !path.exists())
-            .map(|(direction, path)| {
-                let sizes = &sizes;
-                threads.spawn(move || {
-                    let mut object = load(pins, sizes, scope.get(), rings, options.log_drops)?;
-                    pin(&mut object, direction.program(), &path)
-                })
+            .map(|(name, program, path)| threads.spawn(move || pin_one(name, program, path)))
+            .collect();
+        // Each is waited for, also after one has failed.
+        let outcomes: Vec<_> = loads
+            .into_iter()
+            .map(|load| {
+                load.join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             })
             .collect();
-        loads.into_iter().try_for_each(|load| {
-            load.join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        outcomes.into_iter().collect()
     })
+}
+
+fn pin_one(name: &str, program: &mut Program, path: &Path) -> Result<(), DatapathError> {
+    let loaded = match program {
+        Program::SchedClassifier(program) => program.load(),
+        Program::CgroupSockAddr(program) => program.load(),
+        Program::CgroupSock(program) => program.load(),
+        Program::Xdp(program) => program.load(),
+        _ => return Ok(()),
+    };
+    loaded.map_err(ebpf(format!("load the program {name}")))?;
+    program
+        .pin(path)
+        .map_err(ebpf(format!("pin the program {name}")))
 }
 
 impl Programs {

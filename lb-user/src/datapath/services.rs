@@ -3,7 +3,7 @@
 //! Every change is a store or two that the programs see at once, in an order in which each step by itself leaves a list
 //! that can be walked: a daemon that is killed in between leaves nothing half-applied that matters.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{Ordering, fence};
 
@@ -12,16 +12,19 @@ use lb_common::abi::{self, AVAILABLE, Be16, Buckets, Cursor, V4};
 
 use super::accounts::{Accounts, Owner, Pinned, Place};
 use super::buckets::{self, Blocks};
+use super::index::Index;
 use super::leaving::{Identity, Leaving};
 use super::maps::{Maps, Plain};
 use super::reals::Reals;
 use super::slots::Slots;
+use super::together::Part;
+use super::turns::{mend_cursor, weigh};
 use super::{Counters, DatapathError, attributes, counters, ebpf_map, sys, words};
 use crate::model::{Scheduler, ScopeId, Server, Service, ServiceKey, TableError};
 
 /// What the daemon remembers of services and servers: their indexes. The maps are the truth.
 pub(super) struct Services {
-    index: HashMap<(ScopeId, ServiceKey), u32>,
+    index: Index,
     services: Slots,
     servers: Slots,
     blocks: Blocks,
@@ -34,30 +37,29 @@ pub(super) struct Services {
 impl Services {
     /// Takes up what is in the maps.
     pub(super) fn adopt(maps: &mut Maps, kept: Pinned) -> Result<Self, DatapathError> {
-        let mut index = HashMap::new();
+        let mut index = Index::default();
         let entries: MapIter<'_, Plain<abi::ServiceKey<V4>>, Plain<u32>, _> =
             maps.service_keys.iter();
         for entry in entries {
             let (Plain(key), Plain(at)) = entry.map_err(ebpf_map("read the services"))?;
             if let (Some(service), Ok(scope)) = (words::service(&key), ScopeId::new(key.scope)) {
-                index.insert((scope, service), at);
+                index.insert(scope, service, at);
             }
         }
         let mut listed = vec![false; maps.servers.len() as usize];
-        for &service in index.values() {
+        for (.., service) in index.all() {
             for server in list(maps, service) {
                 listed[server as usize] = true;
             }
             mend_cursor(maps, service, &listed);
         }
-        let blocks = buckets::adopt(maps, index.values().copied())?;
-        let in_use: HashSet<u32> = index.values().copied().collect();
+        let blocks = buckets::adopt(maps, index.all().map(|(.., at)| at))?;
+        let in_use: HashSet<u32> = index.all().map(|(.., at)| at).collect();
         let accounts = Accounts::open(
             kept,
             |owner, from| match owner.place() {
-                Place::Scope(scope) => !index
-                    .iter()
-                    .any(|((id, _), at)| id.get() == scope && *at == from),
+                Place::Scope(scope) => !ScopeId::new(scope)
+                    .is_ok_and(|scope| index.of(scope).any(|(_, at)| at == from)),
                 Place::Service(at) => maps.servers.at(from).service.load() != at,
                 Place::Server(_) => true,
             },
@@ -84,10 +86,11 @@ impl Services {
         for &at in &waiting {
             leaving.hold(at, None);
         }
+        let there: &Maps = maps;
         let servers: Vec<_> = index
-            .iter()
-            .flat_map(|((scope, key), at)| {
-                list(maps, *at).map(|server| (*scope, *key, read_server(maps, server)))
+            .all()
+            .flat_map(|(scope, key, at)| {
+                list(there, at).map(move |server| (scope, key, read_server(there, server)))
             })
             .collect();
         Ok(Self {
@@ -107,10 +110,7 @@ impl Services {
 
     /// The services of a scope with their indexes.
     pub(super) fn of(&self, scope: ScopeId) -> impl Iterator<Item = (ServiceKey, u32)> + '_ {
-        self.index
-            .iter()
-            .filter(move |((id, _), _)| *id == scope)
-            .map(|((_, key), at)| (*key, *at))
+        self.index.of(scope)
     }
 
     /// Adds a service with its servers; it takes packets only once it is whole.
@@ -120,7 +120,7 @@ impl Services {
         scope: ScopeId,
         service: &Service,
     ) -> Result<(), DatapathError> {
-        if self.index.contains_key(&(scope, service.key)) {
+        if self.index.get(scope, &service.key).is_some() {
             return Err(TableError::ServiceExists(service.key).into());
         }
         let key = words::service_key(scope, &service.key)?;
@@ -164,7 +164,7 @@ impl Services {
             self.give_up(maps, at, (scope, service.key))?;
             return Err(error);
         }
-        self.index.insert((scope, service.key), at);
+        self.index.insert(scope, service.key, at);
         Ok(())
     }
 
@@ -214,7 +214,7 @@ impl Services {
         maps.service_keys
             .remove(&Plain(place))
             .map_err(ebpf_map("remove a service"))?;
-        self.index.remove(&(scope, *key));
+        self.index.remove(scope, key);
         self.accounts.settle(Owner::scope(scope))?;
         self.give_up(maps, at, (scope, *key))
     }
@@ -336,14 +336,25 @@ impl Services {
         Ok(())
     }
 
-    /// A service as the maps have it.
-    pub(super) fn read(&self, maps: &Maps, key: ServiceKey, at: u32) -> Service {
-        Service {
+    /// Whether any server has a connection.
+    pub(super) fn has_connections(&self, maps: &Maps) -> bool {
+        !self.leaving.is_empty()
+            || self
+                .index
+                .all()
+                .flat_map(|(.., at)| list(maps, at))
+                .any(|index| maps.servers.at(index).total.load() != 0)
+    }
+
+    /// A service as the maps have it; none if it is not there.
+    pub(super) fn read(&self, maps: &Maps, scope: ScopeId, key: ServiceKey) -> Option<Service> {
+        let at = self.index.get(scope, &key)?;
+        Some(Service {
             servers: list(maps, at)
                 .map(|index| read_server(maps, index))
                 .collect(),
             ..attributes::read_service(maps.services.at(at), key)
-        }
+        })
     }
 
     /// Frees removed servers whose last connection and template have ended, and the places that waited for them.
@@ -373,10 +384,15 @@ impl Services {
         Ok(())
     }
 
+    /// What a service contributes to what those of its scope have together; none if it is not there.
+    pub(super) fn part(&self, maps: &Maps, scope: ScopeId, key: &ServiceKey) -> Option<Part> {
+        let at = self.index.get(scope, key)?;
+        Some(Part::read(maps, scope, *key, at))
+    }
+
     fn find(&self, scope: ScopeId, key: &ServiceKey) -> Result<u32, DatapathError> {
         self.index
-            .get(&(scope, *key))
-            .copied()
+            .get(scope, key)
             .ok_or_else(|| TableError::NoSuchService(*key).into())
     }
 
@@ -531,65 +547,6 @@ fn find_server(maps: &Maps, service: u32, socket: SocketAddr) -> Option<(u32, u3
 /// A server as the maps have it.
 pub(super) fn read_server(maps: &Maps, index: u32) -> Server {
     attributes::read_server(maps.servers.at(index))
-}
-
-/// What weighted round robin needs to know of the list, after any change of it (ip_vs_wrr_dest_changed): the cursor goes
-/// back to the head, its bar stays as near as it can.
-fn weigh(maps: &Maps, at: u32) {
-    let service = maps.services.at(at);
-    let (mut largest, mut step) = (0, 0);
-    for weight in list(maps, at)
-        .map(|index| maps.servers.at(index).weight.load())
-        .filter(|weight| *weight > 0)
-    {
-        largest = largest.max(weight);
-        step = gcd(step, weight);
-    }
-    let start = if step == 0 { 0 } else { largest - (step - 1) };
-    service.wrr_step.store(step);
-    service.wrr_start.store(start);
-    if words::scheduler(service.scheduler.load()) != Scheduler::WeightedRoundRobin {
-        return;
-    }
-    sys::update64(&service.cursor, |word| {
-        let bar = Cursor::from_word(word).weight;
-        let weight = if bar > start || bar == 0 {
-            start
-        } else if step > 1 {
-            bar / step * step + 1
-        } else {
-            bar
-        };
-        Some(Cursor { server: 0, weight }.word())
-    });
-}
-
-const fn gcd(a: u32, b: u32) -> u32 {
-    let (mut a, mut b) = (a, b);
-    while b != 0 {
-        (a, b) = (b, a % b);
-    }
-    a
-}
-
-/// After a daemon that died between taking a server out and moving the cursor.
-fn mend_cursor(maps: &Maps, service: u32, listed: &[bool]) {
-    let place = maps.services.at(service);
-    sys::update64(&place.cursor, |word| {
-        let cursor = Cursor::from_word(word);
-        let stands =
-            cursor.server == 0 || listed.get(cursor.server as usize).copied().unwrap_or(false);
-        (!stands).then(|| {
-            let next = maps.servers.at(cursor.server).next.load();
-            let before =
-                list(maps, service).find(|&index| maps.servers.at(index).next.load() == next);
-            Cursor {
-                server: before.unwrap_or(0),
-                ..cursor
-            }
-            .word()
-        })
-    });
 }
 
 /// The map's error of an element that is not there is no error of a removal.

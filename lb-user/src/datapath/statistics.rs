@@ -1,9 +1,11 @@
 //! What services and servers have counted, and at which rates.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::accounts::Owner;
+use super::counters::Counts;
+use super::estimates::Estimates;
 use super::maps::Maps;
 use super::rates::Estimate;
 use super::services::{self, Services};
@@ -13,7 +15,7 @@ use crate::model::{ScopeId, ServiceKey, TableError};
 /// The rates, which begin anew with each daemon.
 #[derive(Debug, Default)]
 pub(super) struct Statistics {
-    estimates: HashMap<Owner, Estimate>,
+    estimates: Estimates,
     /// The scopes of the last step: what is new in them began at nothing.
     scopes: BTreeSet<ScopeId>,
 }
@@ -22,7 +24,9 @@ pub(super) struct Statistics {
 struct Counted {
     total: Counters,
     services: Vec<(ServiceKey, u32, Counters)>,
-    servers: HashMap<u32, Counters>,
+    /// The places of all servers, and what they have counted.
+    places: Vec<u32>,
+    servers: Counts,
 }
 
 fn count(maps: &Maps, all: &Services, scope: ScopeId) -> Result<Counted, DatapathError> {
@@ -38,8 +42,7 @@ fn count(maps: &Maps, all: &Services, scope: ScopeId) -> Result<Counted, Datapat
         let carried = all.accounts.carried(Owner::service(at));
         let counted = all
             .servers_of(maps, at)
-            .filter_map(|index| servers.get(&index))
-            .fold(carried, |sum, server| sum.plus(*server));
+            .fold(carried, |sum, index| sum.plus(servers.of(index)));
         total = total.plus(counted);
         services.push((key, at, counted));
     }
@@ -47,6 +50,7 @@ fn count(maps: &Maps, all: &Services, scope: ScopeId) -> Result<Counted, Datapat
     Ok(Counted {
         total,
         services,
+        places,
         servers,
     })
 }
@@ -70,10 +74,7 @@ impl Statistics {
                 active: active.into(),
                 inactive: connections.saturating_sub(active).into(),
                 persistent: place.templates.load().into(),
-                counters: shown(
-                    owner,
-                    counted.servers.get(&index).copied().unwrap_or_default(),
-                ),
+                counters: shown(owner, counted.servers.of(index)),
                 rates: self.rates(owner),
             }
         };
@@ -96,7 +97,7 @@ impl Statistics {
 
     fn rates(&self, owner: Owner) -> Counters {
         self.estimates
-            .get(&owner)
+            .get(owner)
             .map_or(Counters::default(), Estimate::rates)
     }
 
@@ -124,12 +125,12 @@ impl Statistics {
             owners.push((Owner::service(*at), *total));
             let servers = all
                 .servers_of(maps, *at)
-                .filter_map(|index| Some((Owner::server(index), *counted.servers.get(&index)?)));
+                .map(|index| (Owner::server(index), counted.servers.of(index)));
             owners.extend(servers);
         }
         for (owner, total) in owners {
             all.accounts.zero(owner, total)?;
-            if let Some(estimate) = self.estimates.get_mut(&owner) {
+            if let Some(estimate) = self.estimates.get_mut(owner) {
                 *estimate = Estimate::new(total);
             }
         }
@@ -144,27 +145,22 @@ impl Statistics {
         scopes: &[ScopeId],
         elapsed: Duration,
     ) -> Result<(), DatapathError> {
-        let mut before = std::mem::take(&mut self.estimates);
+        self.estimates.begin();
         let seen = std::mem::replace(&mut self.scopes, scopes.iter().copied().collect());
         for &scope in scopes {
+            let is_known = seen.contains(&scope);
+            let estimates = &mut self.estimates;
             let mut step = |owner, total| {
-                let new = if seen.contains(&scope) {
-                    Counters::default()
-                } else {
-                    total
-                };
-                let estimate = before.remove(&owner);
-                let mut estimate = estimate.unwrap_or_else(|| Estimate::new(new));
-                estimate.step(total, elapsed);
-                self.estimates.insert(owner, estimate);
+                let new = if is_known { Counters::default() } else { total };
+                estimates.goes_on(owner, new).step(total, elapsed);
             };
             let counted = count(maps, all, scope)?;
             step(Owner::scope(scope), counted.total);
             for (_, at, total) in &counted.services {
                 step(Owner::service(*at), *total);
             }
-            for (index, total) in &counted.servers {
-                step(Owner::server(*index), *total);
+            for index in &counted.places {
+                step(Owner::server(*index), counted.servers.of(*index));
             }
         }
         Ok(())

@@ -1,8 +1,7 @@
 //! What a command line asks for.
 
-use super::view::{
-    DestinationId, DestinationSpec, ServiceId, ServiceSpec, SyncDaemon, SyncRole, Timeouts,
-};
+use super::ipvs::Change;
+use super::view::{ServiceId, SyncDaemon, SyncRole, Timeouts};
 
 /// A command, understood and found legal, with all defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,12 +10,8 @@ pub enum Command {
     Help,
     /// `-v`.
     Version,
-    /// `-A`.
-    AddService(ServiceSpec),
-    /// `-E`.
-    EditService(ServiceSpec),
-    /// `-D`.
-    DeleteService(ServiceId),
+    /// `-A`, `-E`, `-D`, `-a`, `-e` and `-d`.
+    Change(Change),
     /// `-C`.
     Clear,
     /// `-L` of services.
@@ -36,12 +31,6 @@ pub enum Command {
     Zero(Option<ServiceId>),
     /// `--set`.
     Set(Timeouts),
-    /// `-a`.
-    AddServer(ServiceId, DestinationSpec),
-    /// `-e`.
-    EditServer(ServiceId, DestinationSpec),
-    /// `-d`.
-    DeleteServer(ServiceId, DestinationId),
     /// `--start-daemon`.
     StartDaemon(SyncDaemon),
     /// `--stop-daemon`.

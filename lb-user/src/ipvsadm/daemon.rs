@@ -1,7 +1,6 @@
 //! bpvs's daemon as an [`Ipvs`]: each operation is a request of its API, in the namespace of the caller.
 //!
-//! The daemon's answers say what was missing or there already; which of IPVS's errors that is depends on the operation,
-//! and is decided here. What bpvs cannot serve is refused here, too, before anything is changed ([`super::wire`]).
+//! Changes go there many at once ([`super::changes`]).
 
 use std::io;
 use std::path::PathBuf;
@@ -12,17 +11,18 @@ use serde::Serialize;
 use tokio::runtime::{Builder, Runtime};
 
 use super::autostart;
-use super::ipvs::{Ipvs, IpvsError};
+use super::changes::{self, Refused};
+use super::ipvs::{Change, Ipvs, IpvsError};
 use super::names::System;
-use super::view::{
-    Connection, DestinationId, DestinationSpec, Service, ServiceId, ServiceSpec, SyncDaemon,
-    SyncRole, Timeouts, Version,
-};
+use super::view::{Connection, Service, ServiceId, SyncDaemon, SyncRole, Timeouts, Version};
 use super::{Front, wire};
 use crate::api::client::{Client, ClientError};
-use crate::api::wire::{Connection as WireConnection, Listing};
+use crate::api::wire::{Change as WireChange, Connection as WireConnection, Listing};
 use crate::model::ServiceKey;
 use crate::net::NetNs;
+
+/// How much of its input is read at once, where so much is there: some thousands of lines.
+const READ: usize = 1 << 17;
 
 /// Where the daemon is, and what the command is about.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ pub fn run(program: &str, words: &[String], place: Place) -> u8 {
         program,
         names: &System,
         ipvs: &mut DaemonIpvs::new(place),
-        input: &mut io::stdin().lock(),
+        input: &mut io::BufReader::with_capacity(READ, io::stdin().lock()),
         out: &mut io::BufWriter::new(io::stdout().lock()),
         err: &mut io::stderr().lock(),
     }
@@ -121,7 +121,7 @@ impl DaemonIpvs {
     }
 
     /// Asks for a change.
-    fn change(&mut self, verb: Verb, path: &str, body: &impl Serialize) -> Result<(), Answer> {
+    fn ask(&mut self, verb: Verb, path: &str, body: &impl Serialize) -> Result<(), Answer> {
         let Connected { runtime, client } = self.connected().map_err(Answer::Other)?;
         runtime
             .block_on(client.change(verb, path, body))
@@ -142,62 +142,72 @@ impl DaemonIpvs {
         Ok(listing.services.iter().any(|there| there.address == key))
     }
 
-    /// What is missing, when a server or its service is: IPVS says `ESRCH` of the one and `ENOENT` of the other.
-    fn missing(&mut self, service: &ServiceKey) -> Result<IpvsError, IpvsError> {
-        Ok(if self.has(service)? {
-            Errno::ENOENT.into()
-        } else {
-            Errno::ESRCH.into()
-        })
+    /// What is wrong with a change, for which the daemon has to be asked what there is.
+    fn refused(&mut self, refused: Refused) -> IpvsError {
+        match refused.unless {
+            Some((key, is_there, errno)) => match self.has(&key) {
+                Ok(there) if there == is_there => errno.into(),
+                Ok(_) => refused.error,
+                Err(error) => error,
+            },
+            None => refused.error,
+        }
     }
 
-    /// The destination as the API wants it. IPVS looks for the service before it looks at the destination.
-    fn server(
+    /// Asks for changes, and notes what has become of them.
+    fn send(
         &mut self,
-        service: &ServiceId,
-        spec: &DestinationSpec,
-    ) -> Result<(ServiceKey, crate::api::wire::Server), IpvsError> {
-        let key = wire::key(service).ok_or(Errno::ESRCH)?;
-        match wire::server(&key, spec) {
-            Ok(server) => Ok((key, server)),
-            Err(IpvsError::Kernel(_)) if !self.has(&key)? => Err(Errno::ESRCH.into()),
-            Err(error) => Err(error),
+        waiting: &mut Vec<(&Change, WireChange)>,
+        outcomes: &mut Vec<Result<(), IpvsError>>,
+    ) {
+        if waiting.is_empty() {
+            return;
+        }
+        let (changes, asked): (Vec<&Change>, Vec<WireChange>) = waiting.drain(..).unzip();
+        let answer = self.connected().and_then(|Connected { runtime, client }| {
+            let answer = runtime.block_on(client.changes(&asked));
+            answer.map_err(|error| Answer::of(&error).or_text())
+        });
+        match answer {
+            Ok(answers) => {
+                let answered = changes.into_iter().zip(answers);
+                outcomes
+                    .extend(answered.map(|(change, outcome)| changes::answered(change, outcome)));
+            }
+            Err(error) => outcomes.extend(changes.iter().map(|_| Err(error.clone()))),
         }
     }
 }
 
-/// The daemon's answer to a change that it did not make.
+/// The daemon's answer to what it did not do.
 enum Answer {
     /// Something is not there.
-    Missing(String),
-    /// Something is there already.
-    There(String),
-    /// It cannot be.
-    Invalid(String),
+    Missing(IpvsError),
     /// All else.
     Other(IpvsError),
 }
 
 impl Answer {
     fn of(error: &ClientError) -> Self {
-        let text = match error.hint() {
-            Some(hint) => format!("bpvs: {error} ({hint})"),
-            None => format!("bpvs: {error}"),
-        };
         match error {
-            ClientError::Refused { status: 404, .. } => Self::Missing(text),
-            ClientError::Refused { status: 409, .. } => Self::There(text),
-            ClientError::Refused { status: 400, .. } => Self::Invalid(text),
-            _ => Self::Other(IpvsError::Failed(text)),
+            ClientError::Refused { status, error } => {
+                let error = changes::said(*status, Some(error.clone()));
+                match status {
+                    404 => Self::Missing(error),
+                    _ => Self::Other(error),
+                }
+            }
+            error => Self::Other(IpvsError::Failed(match error.hint() {
+                Some(hint) => format!("bpvs: {error} ({hint})"),
+                None => format!("bpvs: {error}"),
+            })),
         }
     }
 
     /// What it said, where it has no meaning in IPVS.
     fn or_text(self) -> IpvsError {
         match self {
-            Self::Invalid(text) => IpvsError::NotThere(text),
-            Self::Missing(text) | Self::There(text) => IpvsError::Failed(text),
-            Self::Other(error) => error,
+            Self::Missing(error) | Self::Other(error) => error,
         }
     }
 }
@@ -205,11 +215,6 @@ impl Answer {
 fn service_path(key: &ServiceKey) -> String {
     // A key with a family has a slash, which would be taken for the end of a segment.
     format!("/v1/services/{}", key.to_string().replace('/', "%2F"))
-}
-
-fn server_path(key: &ServiceKey, address: &str) -> String {
-    let address = address.replace('[', "%5B").replace(']', "%5D");
-    format!("{}/servers/{address}", service_path(key))
 }
 
 impl Ipvs for DaemonIpvs {
@@ -235,92 +240,22 @@ impl Ipvs for DaemonIpvs {
         connections.iter().map(wire::connection_view).collect()
     }
 
-    fn add_service(&mut self, spec: &ServiceSpec) -> Result<(), IpvsError> {
-        let service = match wire::service(spec) {
-            Ok(service) => service,
-            Err(error @ IpvsError::Kernel(_)) => {
-                // IPVS looks whether it is there before it looks for the scheduler.
-                let there = match wire::key(&spec.id) {
-                    Some(key) => self.has(&key)?,
-                    None => false,
-                };
-                return Err(if there { Errno::EEXIST.into() } else { error });
+    fn change(&mut self, changes: &[Change]) -> Vec<Result<(), IpvsError>> {
+        let mut outcomes = Vec::with_capacity(changes.len());
+        let mut waiting = Vec::new();
+        for change in changes {
+            match changes::asked(change) {
+                Ok(asked) => waiting.push((change, asked)),
+                Err(refused) => {
+                    // Those before it are to be made when the daemon is asked what there is.
+                    self.send(&mut waiting, &mut outcomes);
+                    let error = self.refused(refused);
+                    outcomes.push(Err(error));
+                }
             }
-            Err(error) => return Err(error),
-        };
-        self.change(Verb::POST, "/v1/services", &service)
-            .map_err(|answer| match answer {
-                Answer::There(_) => Errno::EEXIST.into(),
-                other => other.or_text(),
-            })
-    }
-
-    fn edit_service(&mut self, spec: &ServiceSpec) -> Result<(), IpvsError> {
-        let key = wire::key(&spec.id).ok_or(Errno::ESRCH)?;
-        let edit = match wire::service_edit(spec) {
-            Ok(edit) => edit,
-            Err(IpvsError::Kernel(_)) if !self.has(&key)? => return Err(Errno::ESRCH.into()),
-            Err(error) => return Err(error),
-        };
-        self.change(Verb::PATCH, &service_path(&key), &edit)
-            .map_err(|answer| match answer {
-                Answer::Missing(_) => Errno::ESRCH.into(),
-                other => other.or_text(),
-            })
-    }
-
-    fn delete_service(&mut self, id: &ServiceId) -> Result<(), IpvsError> {
-        let key = wire::key(id).ok_or(Errno::ESRCH)?;
-        self.command(Verb::DELETE, &service_path(&key))
-            .map_err(|answer| match answer {
-                Answer::Missing(_) => Errno::ESRCH.into(),
-                other => other.or_text(),
-            })
-    }
-
-    fn add_destination(
-        &mut self,
-        service: &ServiceId,
-        spec: &DestinationSpec,
-    ) -> Result<(), IpvsError> {
-        let (key, server) = self.server(service, spec)?;
-        let path = format!("{}/servers", service_path(&key));
-        self.change(Verb::POST, &path, &server)
-            .map_err(|answer| match answer {
-                Answer::Missing(_) => Errno::ESRCH.into(),
-                Answer::There(_) => Errno::EEXIST.into(),
-                other => other.or_text(),
-            })
-    }
-
-    fn edit_destination(
-        &mut self,
-        service: &ServiceId,
-        spec: &DestinationSpec,
-    ) -> Result<(), IpvsError> {
-        let (key, server) = self.server(service, spec)?;
-        let edit = wire::server_edit(&server);
-        match self.change(Verb::PATCH, &server_path(&key, &server.address), &edit) {
-            Ok(()) => Ok(()),
-            Err(Answer::Missing(_)) => Err(self.missing(&key)?),
-            Err(other) => Err(other.or_text()),
         }
-    }
-
-    fn delete_destination(
-        &mut self,
-        service: &ServiceId,
-        id: &DestinationId,
-    ) -> Result<(), IpvsError> {
-        let key = wire::key(service).ok_or(Errno::ESRCH)?;
-        let Some(address) = wire::server_address(&key, id) else {
-            return Err(self.missing(&key)?);
-        };
-        match self.command(Verb::DELETE, &server_path(&key, &address)) {
-            Ok(()) => Ok(()),
-            Err(Answer::Missing(_)) => Err(self.missing(&key)?),
-            Err(other) => Err(other.or_text()),
-        }
+        self.send(&mut waiting, &mut outcomes);
+        outcomes
     }
 
     fn flush(&mut self) -> Result<(), IpvsError> {
@@ -349,7 +284,7 @@ impl Ipvs for DaemonIpvs {
         if edit.is_empty() {
             return Ok(());
         }
-        self.change(Verb::PATCH, "/v1/settings", &edit)
+        self.ask(Verb::PATCH, "/v1/settings", &edit)
             .map_err(Answer::or_text)
     }
 

@@ -177,6 +177,43 @@ async fn what_bpvs_cannot_do_is_refused_and_nothing_else_said() {
     .await;
 }
 
+#[tokio::test]
+async fn lines_of_a_restore_are_carried_out_each_by_itself_and_in_turn() {
+    beside_a_daemon(|dir| {
+        let lines = "-A -t 10.0.0.1:80 -s rr\n\
+                     -a -t 10.0.0.1:80 -r 10.0.1.1 -m\n\
+                     -a -t 10.0.0.1:80 -r 10.0.1.1 -m\n\
+                     -a -t 10.0.0.9:80 -r 10.0.1.1 -m\n\
+                     -e -t 10.0.0.1:80 -r 10.0.1.7 -m\n\
+                     -A -t 10.0.0.1:80 -s nosuch\n\
+                     -A -t 10.0.0.2:80 -s nosuch\n\
+                     -S -n\n\
+                     -d -t 10.0.0.1:80 -r 10.0.1.1\n\
+                     -A -t 10.0.0.1:80 -s rr\n\
+                     -A -u 10.0.0.2:53 -s rr";
+        let said = "-A -t 10.0.0.1:80 -s rr\n\
+                    -a -t 10.0.0.1:80 -r 10.0.1.1:80 -m -w 1\n\
+                    Destination already exists\n\
+                    Service not defined\n\
+                    No such destination\n\
+                    Service already exists\n\
+                    Scheduler or persistence engine not found\n\
+                    Service already exists\n";
+        // The last line is carried out, so that all is well; what goes to the other output stands first here.
+        assert_eq!(typed(dir, "-R", lines), said);
+        assert_eq!(
+            typed(dir, "-S -n", ""),
+            "-A -t 10.0.0.1:80 -s rr\n-A -u 10.0.0.2:53 -s rr\n"
+        );
+        // A line that ends the program: those before it are carried out, those behind it are not.
+        let lines = "-D -t 10.0.0.1:80\n-A -t 10.0.0.7:80 -s rr -q\n-A -t 10.0.0.8:80 -s rr\n";
+        let printed = typed(dir, "-R", lines);
+        assert!(printed.starts_with("-q: unknown option\n"), "{printed}");
+        assert_eq!(typed(dir, "-S -n", ""), "-A -u 10.0.0.2:53 -s rr\n");
+    })
+    .await;
+}
+
 #[test]
 fn without_a_daemon_one_line_says_how_to_start_it() {
     let dir = TempDir::new();

@@ -5,7 +5,8 @@ use std::io::{BufRead, Write};
 use super::command::Command;
 use super::failure::{Failure, NOT_THERE};
 use super::help;
-use super::ipvs::{Ipvs, IpvsError};
+use super::ipvs::{Change, Ipvs, IpvsError};
+use super::lines::Lines;
 use super::listing;
 use super::messages::Asked;
 use super::names::Names;
@@ -34,7 +35,7 @@ impl Front<'_> {
         let outcome = if words.is_empty() {
             self.list_all()
         } else {
-            self.command(words, false)
+            self.command(words)
         };
         let status = match outcome {
             Ok(status) => status,
@@ -88,11 +89,9 @@ impl Front<'_> {
         self.execute(&command).map(|()| 0)
     }
 
-    /// One command line, from the program's arguments or from a line of `--restore`; the exit status.
-    fn command(&mut self, words: &[String], restoring: bool) -> Result<u8, Failure> {
-        let command = parse(self.program, words, self.names)?;
-        match command {
-            Command::Restore if restoring => Err(Failure::no_command(self.program)),
+    /// The command line of the program; the exit status.
+    fn command(&mut self, words: &[String]) -> Result<u8, Failure> {
+        match parse(self.program, words, self.names)? {
             Command::Restore => self.restore(|_| true),
             command => self.execute(&command).map(|()| 0),
         }
@@ -101,37 +100,80 @@ impl Front<'_> {
     /// Carries out a line after the other. The status is the last one's, unless something was refused for bpvs's own
     /// reasons: that must not look as if all had been done.
     fn restore(&mut self, counts: impl Fn(&str) -> bool) -> Result<u8, Failure> {
-        let (mut status, mut refused) = (0, None);
-        let mut line = Vec::new();
+        let mut lines = Lines::default();
+        let mut standing = Standing::default();
+        // Changes are asked for together, as many as stand one behind the other in what was read.
+        let mut changes = Vec::new();
         loop {
-            line.clear();
-            match self.input.read_until(b'\n', &mut line) {
-                Ok(0) => break,
-                Ok(_) => {}
-                Err(error) => return Err(Failure::fatal(format!("cannot read: {error}"))),
+            let some = lines
+                .next(self.input)
+                .map_err(|error| Failure::fatal(format!("cannot read: {error}")))?;
+            if some.is_empty() {
+                return Ok(standing.status());
             }
-            let text = String::from_utf8_lossy(&line);
-            let words: Vec<String> = text
-                .split([' ', '\t', '\n', '\r'])
-                .filter(|word| !word.is_empty() && *word != "ipvsadm")
-                .map(str::to_owned)
-                .collect();
-            if words.is_empty() || !counts(&text) {
-                continue;
-            }
-            status = match self.command(&words, true) {
-                Ok(status) => status,
-                Err(failure) if failure.ends => return Err(failure),
-                Err(failure) => {
-                    self.complain(&failure);
-                    if failure.status == NOT_THERE || failure.status == 1 {
-                        refused = Some(failure.status);
-                    }
-                    failure.status
+            for line in some {
+                let words: Vec<String> = line
+                    .split([' ', '\t', '\n', '\r'])
+                    .filter(|word| !word.is_empty() && *word != "ipvsadm")
+                    .map(str::to_owned)
+                    .collect();
+                if words.is_empty() || !counts(&line) {
+                    continue;
                 }
-            };
+                match parse(self.program, &words, self.names) {
+                    Ok(Command::Change(change)) => changes.push(change),
+                    other => {
+                        self.restore_changes(&mut changes, &mut standing)?;
+                        let outcome = match other {
+                            Ok(Command::Restore) => Err(Failure::no_command(self.program)),
+                            Ok(command) => self.execute(&command),
+                            Err(failure) => Err(failure),
+                        };
+                        self.stand(outcome, &mut standing)?;
+                    }
+                }
+            }
+            self.restore_changes(&mut changes, &mut standing)?;
         }
-        Ok(refused.unwrap_or(status))
+    }
+
+    /// Makes the changes of some lines, and says of each what is to be said.
+    fn restore_changes(
+        &mut self,
+        changes: &mut Vec<Change>,
+        standing: &mut Standing,
+    ) -> Result<(), Failure> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let outcomes = self.ipvs.change(changes);
+        for (change, outcome) in changes.drain(..).zip(outcomes) {
+            self.stand(judged(&change, outcome), standing)?;
+        }
+        Ok(())
+    }
+
+    /// A line was carried out, or not.
+    ///
+    /// # Errors
+    /// The program is to end with it.
+    fn stand(
+        &mut self,
+        outcome: Result<(), Failure>,
+        standing: &mut Standing,
+    ) -> Result<(), Failure> {
+        match outcome {
+            Err(failure) if failure.ends => return Err(failure),
+            Err(failure) => {
+                self.complain(&failure);
+                standing.last = failure.status;
+                if failure.status == NOT_THERE || failure.status == 1 {
+                    standing.refused = Some(failure.status);
+                }
+            }
+            Ok(()) => standing.last = 0,
+        }
+        Ok(())
     }
 
     fn execute(&mut self, command: &Command) -> Result<(), Failure> {
@@ -147,24 +189,10 @@ impl Front<'_> {
                 self.out.write_all(help::VERSION.as_bytes())?;
                 return Err(Failure::silent(0));
             }
-            Command::AddService(spec) => {
-                ipvs.add_service(spec).map_err(refused(Asked::AddService))?;
+            Command::Change(change) => {
+                let outcome = ipvs.change(std::slice::from_ref(change)).pop();
+                judged(change, outcome.unwrap_or(Ok(())))?;
             }
-            Command::EditService(spec) => {
-                ipvs.edit_service(spec).map_err(refused(Asked::Service))?;
-            }
-            Command::DeleteService(id) => {
-                ipvs.delete_service(id).map_err(refused(Asked::Service))?;
-            }
-            Command::AddServer(service, spec) => ipvs
-                .add_destination(service, spec)
-                .map_err(refused(Asked::AddDestination))?,
-            Command::EditServer(service, spec) => ipvs
-                .edit_destination(service, spec)
-                .map_err(refused(Asked::Destination))?,
-            Command::DeleteServer(service, id) => ipvs
-                .delete_destination(service, id)
-                .map_err(refused(Asked::Destination))?,
             Command::Clear => ipvs.flush().map_err(refused(Asked::Other))?,
             Command::Zero(service) => {
                 ipvs.zero(service.as_ref())
@@ -220,6 +248,24 @@ impl Front<'_> {
             _ => String::new(),
         })
     }
+}
+
+/// What the lines so far come to.
+#[derive(Default)]
+struct Standing {
+    last: u8,
+    refused: Option<u8>,
+}
+
+impl Standing {
+    fn status(&self) -> u8 {
+        self.refused.unwrap_or(self.last)
+    }
+}
+
+/// What is said of a change.
+fn judged(change: &Change, outcome: Result<(), IpvsError>) -> Result<(), Failure> {
+    outcome.map_err(|error| Failure::refused(Asked::by(change), &error))
 }
 
 impl std::fmt::Debug for Front<'_> {

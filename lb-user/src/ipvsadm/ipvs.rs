@@ -31,6 +31,23 @@ impl From<Errno> for IpvsError {
     }
 }
 
+/// A change of one service or destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A new service.
+    AddService(ServiceSpec),
+    /// A service becomes as described; nothing stays of what it was, but its destinations and counters.
+    EditService(ServiceSpec),
+    /// A service goes, with its destinations.
+    DeleteService(ServiceId),
+    /// A new destination.
+    AddDestination(ServiceId, DestinationSpec),
+    /// A destination becomes as described.
+    EditDestination(ServiceId, DestinationSpec),
+    /// A destination goes.
+    DeleteDestination(ServiceId, DestinationId),
+}
+
 /// A table of virtual services of one network namespace, with the operations that IPVS has for it.
 ///
 /// Errors are the kernel's: `EEXIST` for what is there, `ESRCH` for a service and `ENOENT` for a destination that is
@@ -49,35 +66,8 @@ pub trait Ipvs {
     /// All connections.
     fn connections(&mut self) -> Result<Vec<Connection>, IpvsError>;
 
-    /// Adds a service.
-    fn add_service(&mut self, spec: &ServiceSpec) -> Result<(), IpvsError>;
-
-    /// Makes a service as described; nothing stays of what it was, but its destinations and counters.
-    fn edit_service(&mut self, spec: &ServiceSpec) -> Result<(), IpvsError>;
-
-    /// Removes a service and its destinations.
-    fn delete_service(&mut self, id: &ServiceId) -> Result<(), IpvsError>;
-
-    /// Adds a destination.
-    fn add_destination(
-        &mut self,
-        service: &ServiceId,
-        spec: &DestinationSpec,
-    ) -> Result<(), IpvsError>;
-
-    /// Makes a destination as described.
-    fn edit_destination(
-        &mut self,
-        service: &ServiceId,
-        spec: &DestinationSpec,
-    ) -> Result<(), IpvsError>;
-
-    /// Removes a destination.
-    fn delete_destination(
-        &mut self,
-        service: &ServiceId,
-        id: &DestinationId,
-    ) -> Result<(), IpvsError>;
+    /// Makes one change after the other, each by itself; what has become of each of them.
+    fn change(&mut self, changes: &[Change]) -> Vec<Result<(), IpvsError>>;
 
     /// Removes all services.
     fn flush(&mut self) -> Result<(), IpvsError>;

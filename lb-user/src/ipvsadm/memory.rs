@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use nix::errno::Errno;
 
-use super::ipvs::{Ipvs, IpvsError};
+use super::ipvs::{Change, Ipvs, IpvsError};
 use super::view::{
     Connection, Destination, DestinationId, DestinationSpec, Method, Service, ServiceId,
     ServiceSpec, Stats, SyncDaemon, SyncRole, Timeouts, Version,
@@ -50,57 +50,16 @@ impl MemoryIpvs {
             .find(|service| service.spec.id == *id)
             .ok_or(Errno::ESRCH)
     }
-}
 
-fn check_service(spec: &ServiceSpec) -> Result<(), Errno> {
-    let known = SCHEDULERS.contains(&spec.scheduler.as_str())
-        && ["", "sip"].contains(&spec.engine.as_str());
-    if known { Ok(()) } else { Err(Errno::ENOENT) }
-}
-
-fn check_thresholds(spec: &DestinationSpec) -> Result<(), Errno> {
-    if spec.lower > spec.upper {
-        return Err(Errno::ERANGE);
-    }
-    Ok(())
-}
-
-fn is_local_or_unicast(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => {
-            let local_broadcast = Ipv4Addr::new(127, 255, 255, 255);
-            !(address.is_multicast()
-                || address.is_unspecified()
-                || address.is_broadcast()
-                || address == local_broadcast)
+    fn make(&mut self, change: &Change) -> Result<(), IpvsError> {
+        match change {
+            Change::AddService(spec) => self.add_service(spec),
+            Change::EditService(spec) => self.edit_service(spec),
+            Change::DeleteService(id) => self.delete_service(id),
+            Change::AddDestination(service, spec) => self.add_destination(service, spec),
+            Change::EditDestination(service, spec) => self.edit_destination(service, spec),
+            Change::DeleteDestination(service, id) => self.delete_destination(service, id),
         }
-        IpAddr::V6(address) => {
-            !(address.is_multicast()
-                || address.is_unspecified()
-                || address.is_unicast_link_local()
-                || address.to_ipv4_mapped().is_some())
-        }
-    }
-}
-
-impl Ipvs for MemoryIpvs {
-    fn version(&mut self) -> Result<Version, IpvsError> {
-        Ok(Version {
-            version: [1, 2, 1],
-            size: 4096,
-        })
-    }
-
-    fn services(&mut self) -> Result<Vec<Service>, IpvsError> {
-        Ok(self.services.clone())
-    }
-
-    fn service(&mut self, id: &ServiceId) -> Result<Service, IpvsError> {
-        Ok(self.find(id)?.clone())
-    }
-
-    fn connections(&mut self) -> Result<Vec<Connection>, IpvsError> {
-        Ok(self.connections.clone())
     }
 
     fn add_service(&mut self, spec: &ServiceSpec) -> Result<(), IpvsError> {
@@ -187,6 +146,62 @@ impl Ipvs for MemoryIpvs {
             return Err(Errno::ENOENT.into());
         }
         Ok(())
+    }
+}
+
+fn check_service(spec: &ServiceSpec) -> Result<(), Errno> {
+    let known = SCHEDULERS.contains(&spec.scheduler.as_str())
+        && ["", "sip"].contains(&spec.engine.as_str());
+    if known { Ok(()) } else { Err(Errno::ENOENT) }
+}
+
+fn check_thresholds(spec: &DestinationSpec) -> Result<(), Errno> {
+    if spec.lower > spec.upper {
+        return Err(Errno::ERANGE);
+    }
+    Ok(())
+}
+
+fn is_local_or_unicast(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            let local_broadcast = Ipv4Addr::new(127, 255, 255, 255);
+            !(address.is_multicast()
+                || address.is_unspecified()
+                || address.is_broadcast()
+                || address == local_broadcast)
+        }
+        IpAddr::V6(address) => {
+            !(address.is_multicast()
+                || address.is_unspecified()
+                || address.is_unicast_link_local()
+                || address.to_ipv4_mapped().is_some())
+        }
+    }
+}
+
+impl Ipvs for MemoryIpvs {
+    fn version(&mut self) -> Result<Version, IpvsError> {
+        Ok(Version {
+            version: [1, 2, 1],
+            size: 4096,
+        })
+    }
+
+    fn services(&mut self) -> Result<Vec<Service>, IpvsError> {
+        Ok(self.services.clone())
+    }
+
+    fn service(&mut self, id: &ServiceId) -> Result<Service, IpvsError> {
+        Ok(self.find(id)?.clone())
+    }
+
+    fn connections(&mut self) -> Result<Vec<Connection>, IpvsError> {
+        Ok(self.connections.clone())
+    }
+
+    fn change(&mut self, changes: &[Change]) -> Vec<Result<(), IpvsError>> {
+        changes.iter().map(|change| self.make(change)).collect()
     }
 
     fn flush(&mut self) -> Result<(), IpvsError> {

@@ -4,7 +4,7 @@ use std::io;
 
 use nix::errno::Errno;
 
-use super::ipvs::IpvsError;
+use super::ipvs::{Change, IpvsError};
 
 /// What was asked of IPVS when it refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,18 @@ pub(super) enum Asked {
     StopDaemon,
     /// Anything else.
     Other,
+}
+
+impl Asked {
+    /// What a change asks of IPVS.
+    pub(super) const fn by(change: &Change) -> Self {
+        match change {
+            Change::AddService(_) => Self::AddService,
+            Change::EditService(_) | Change::DeleteService(_) => Self::Service,
+            Change::AddDestination(..) => Self::AddDestination,
+            Change::EditDestination(..) | Change::DeleteDestination(..) => Self::Destination,
+        }
+    }
 }
 
 /// The message for an error.

@@ -7,6 +7,7 @@
 
 mod address;
 mod autostart;
+mod changes;
 mod command;
 pub mod daemon;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod failure;
 mod help;
 mod ipvs;
 mod legality;
+mod lines;
 mod listing;
 #[cfg(any(test, feature = "fake"))]
 pub mod memory;
@@ -33,5 +35,5 @@ mod wire;
 pub use command::{Command, Format};
 pub use execute::Front;
 pub use failure::NOT_THERE;
-pub use ipvs::{Ipvs, IpvsError};
+pub use ipvs::{Change, Ipvs, IpvsError};
 pub use scripts::is_ipvsadm;

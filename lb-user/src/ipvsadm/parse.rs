@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::address::{endpoint, ipv4};
 use super::command::{Command, Format};
 use super::failure::Failure;
+use super::ipvs::Change;
 use super::legality::{
     Given, Subject, check_command, check_list, check_tunnel, has_tunnel_options, is_command,
 };
@@ -316,22 +317,29 @@ impl<'a> Entry<'a> {
         };
         let wrong = || Failure::no_command(program);
         Ok(match command {
-            Opt::AddService => {
-                Command::AddService(self.service_spec(service.ok_or_else(wrong)?, flags)?)
+            Opt::AddService => Command::Change(Change::AddService(
+                self.service_spec(service.ok_or_else(wrong)?, flags)?,
+            )),
+            Opt::EditService => Command::Change(Change::EditService(
+                self.service_spec(service.ok_or_else(wrong)?, flags)?,
+            )),
+            Opt::DeleteService => {
+                Command::Change(Change::DeleteService(service.ok_or_else(wrong)?))
             }
-            Opt::EditService => {
-                Command::EditService(self.service_spec(service.ok_or_else(wrong)?, flags)?)
-            }
-            Opt::DeleteService => Command::DeleteService(service.ok_or_else(wrong)?),
             Opt::AddServer => {
                 let service = service.ok_or_else(wrong)?;
-                Command::AddServer(service, self.destination(&service)?)
+                let destination = self.destination(&service)?;
+                Command::Change(Change::AddDestination(service, destination))
             }
             Opt::EditServer => {
                 let service = service.ok_or_else(wrong)?;
-                Command::EditServer(service, self.destination(&service)?)
+                let destination = self.destination(&service)?;
+                Command::Change(Change::EditDestination(service, destination))
             }
-            Opt::DeleteServer => Command::DeleteServer(service.ok_or_else(wrong)?, self.server),
+            Opt::DeleteServer => Command::Change(Change::DeleteDestination(
+                service.ok_or_else(wrong)?,
+                self.server,
+            )),
             Opt::Clear => Command::Clear,
             Opt::Restore => Command::Restore,
             Opt::Save => Command::Save(self.format),

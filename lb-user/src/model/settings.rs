@@ -107,6 +107,9 @@ pub enum Setting {
     ReopenRemoved,
     /// 1: local sockets are led to servers when they connect. Not IPVS's.
     SocketHook,
+    /// How far packets to servers on this host go by the shortest way: 0 by the interface of their route, 1 straight to the
+    /// bridge's port, 2 into the namespace behind it. Not IPVS's.
+    Shortcut,
 }
 
 /// A sysctl of IPVS that has no meaning in bpvs: it can be read, and set to what it is.
@@ -173,7 +176,7 @@ const NO_SYNC: &str = "connections are not synchronised with other directors";
 
 impl Setting {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::ConnReuseMode,
         Self::ExpireNodestConn,
         Self::ExpireQuiescentTemplate,
@@ -191,6 +194,7 @@ impl Setting {
         Self::ScheduleIcmp,
         Self::ReopenRemoved,
         Self::SocketHook,
+        Self::Shortcut,
     ];
 
     /// IPVS's name, for those that IPVS has.
@@ -214,6 +218,7 @@ impl Setting {
             Self::ScheduleIcmp => "schedule_icmp",
             Self::ReopenRemoved => "reopen_removed",
             Self::SocketHook => "socket_hook",
+            Self::Shortcut => "shortcut",
         }
     }
 
@@ -227,7 +232,11 @@ impl Setting {
     #[must_use]
     pub const fn default_value(self) -> u32 {
         match self {
-            Self::ConnReuseMode | Self::RunEstimation | Self::ReopenRemoved | Self::SocketHook => 1,
+            Self::ConnReuseMode
+            | Self::RunEstimation
+            | Self::ReopenRemoved
+            | Self::SocketHook
+            | Self::Shortcut => 1,
             Self::AmDroprate => 10,
             Self::Amemthresh => 1024,
             Self::LblcExpiration | Self::LblcrExpiration => 86_400,
@@ -240,6 +249,7 @@ impl Setting {
     pub const fn range(self) -> (u32, u32) {
         match self {
             Self::ConnReuseMode | Self::DropEntry | Self::DropPacket | Self::SecureTcp => (0, 3),
+            Self::Shortcut => (0, 2),
             Self::AmDroprate | Self::Amemthresh => (0, i32::MAX as u32),
             Self::LblcExpiration | Self::LblcrExpiration => (0, MAX_TIMEOUT.as_secs() as u32),
             _ => (0, 1),

@@ -81,14 +81,14 @@ pub fn decide(link: &Link, links: &BTreeMap<u32, Link>, settings: &AttachSetting
     if let Some(master) = link.master {
         return match links.get(&master).map(|master| &master.kind) {
             Some(LinkKind::Vrf) => Decision::yes("member of a VRF"),
-            Some(LinkKind::Bridge) => Decision::no("port of a bridge"),
+            Some(LinkKind::Bridge { .. }) => Decision::no("port of a bridge"),
             Some(LinkKind::Bond | LinkKind::Team) => Decision::no("port of a bond"),
             Some(_) | None => Decision::no("belongs to another interface"),
         };
     }
     match &link.kind {
         LinkKind::Physical => Decision::yes("Ethernet interface"),
-        LinkKind::Bridge => Decision::yes("bridge"),
+        LinkKind::Bridge { .. } => Decision::yes("bridge"),
         LinkKind::Bond | LinkKind::Team => Decision::yes("bond"),
         LinkKind::Vlan { .. } => Decision::yes("VLAN"),
         LinkKind::Macvlan => Decision::yes("MACVLAN"),
@@ -166,6 +166,7 @@ mod tests {
             up: true,
             loopback: false,
             master: None,
+            forwards: false,
             peer: None,
             peer_namespace: None,
             kind,
@@ -192,7 +193,7 @@ mod tests {
     fn where_the_stack_is_behind_the_interface() {
         for kind in [
             LinkKind::Physical,
-            LinkKind::Bridge,
+            LinkKind::Bridge { filters: false },
             LinkKind::Bond,
             LinkKind::Team,
             LinkKind::Vlan { id: 7 },
@@ -224,7 +225,7 @@ mod tests {
     #[test]
     fn a_port_leaves_it_to_its_master() {
         for master in [
-            LinkKind::Bridge,
+            LinkKind::Bridge { filters: false },
             LinkKind::Bond,
             LinkKind::Team,
             LinkKind::Other("openvswitch".to_owned()),
@@ -325,7 +326,7 @@ mod tests {
             names: vec!["if3".to_owned()],
             ..AttachSettings::default()
         };
-        let links = with(&[link(2, LinkKind::Bridge), port.clone()]);
+        let links = with(&[link(2, LinkKind::Bridge { filters: false }), port.clone()]);
         assert!(!decide(&port, &links, &settings).attach);
     }
 }

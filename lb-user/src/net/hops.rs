@@ -232,6 +232,8 @@ fn describe(snapshot: &Snapshot, addresses: &Addresses<'_>, way: &Way) -> Hop {
         let neighbour = snapshot.neighbours.get(&(key.oif, next))?;
         Some((neighbour.usable_mac()?, own_mac(snapshot, key.oif)?))
     });
+    let port = macs.and_then(|(destination, _)| snapshot.port_towards(key.oif, destination));
+    let last = port.or_else(|| snapshot.links.get(&key.oif));
     let mtu = key
         .mtu
         .or_else(|| snapshot.links.get(&key.oif).map(|link| link.mtu))
@@ -243,6 +245,10 @@ fn describe(snapshot: &Snapshot, addresses: &Addresses<'_>, way: &Way) -> Hop {
         gateway: key.gateway,
         source: source.map(IpAddr::V4),
         macs,
+        port: port.map(|port| port.ifindex),
+        leads_out: macs.is_some()
+            && last
+                .is_some_and(|link| link.kind == LinkKind::Veth && link.peer_namespace.is_some()),
         on_link: key.kind == HopKind::Forward && key.gateway.is_none(),
         mtu,
         vlan: snapshot.vlan(key.oif),

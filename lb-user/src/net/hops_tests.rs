@@ -59,6 +59,7 @@ fn add_link(snapshot: &mut Snapshot, ifindex: u32, name: &str, header_type: u16)
         up: true,
         loopback: false,
         master: None,
+        forwards: false,
         peer: None,
         peer_namespace: None,
         kind: LinkKind::Physical,
@@ -458,4 +459,75 @@ fn ids_survive_what_does_not_concern_them() {
         assert_eq!(after.hop(hop.id), Some(hop));
     }
     assert_eq!(after.hops.len(), before.hops.len() + 2);
+}
+
+/// [`host`] with a bridge br0 10.5.0.1/24 and its port, whose other end is in another namespace; there is 10.5.0.9.
+fn bridged() -> Snapshot {
+    let mut host = host();
+    add_link(&mut host, BR0, "br0", attach::ARPHRD_ETHER);
+    add_link(&mut host, PORT, "port", attach::ARPHRD_ETHER);
+    host.links.get_mut(&BR0).unwrap().kind = LinkKind::Bridge { filters: false };
+    let port = host.links.get_mut(&PORT).unwrap();
+    port.master = Some(BR0);
+    port.forwards = true;
+    port.kind = LinkKind::Veth;
+    port.peer_namespace = Some(3);
+    add_address(&mut host, BR0, "10.5.0.1/24", 0);
+    let connected = entry(RouteKind::Unicast, BR0, None);
+    add_route(&mut host, TABLE_MAIN, "10.5.0.0/24", 0, connected);
+    add_neighbour(&mut host, BR0, "10.5.0.9", NeighbourState::Reachable);
+    host.forwarding.insert((BR0, [6, 0, 0, 0, 0, 9]), PORT);
+    host
+}
+
+const BR0: u32 = 4;
+const PORT: u32 = 5;
+
+#[test]
+fn a_neighbour_behind_a_bridge_has_its_port() {
+    let ways = |change: &dyn Fn(&mut Snapshot)| {
+        let mut host = bridged();
+        change(&mut host);
+        let hop = hop(&network(&host), "10.5.0.9").unwrap();
+        assert_eq!(hop.oif, BR0);
+        (hop.port, hop.leads_out)
+    };
+    let change = |ifindex, change: fn(&mut Link)| {
+        ways(&move |host| change(host.links.get_mut(&ifindex).unwrap()))
+    };
+    assert_eq!(ways(&|_| {}), (Some(PORT), true));
+    assert_eq!(
+        change(PORT, |port| port.peer_namespace = None),
+        (Some(PORT), false),
+        "its other end is here"
+    );
+    let bridge = (None, false);
+    assert_eq!(ways(&|host| host.forwarding.clear()), bridge, "not learned");
+    assert_eq!(change(PORT, |port| port.forwards = false), bridge);
+    assert_eq!(change(PORT, |port| port.up = false), bridge);
+    assert_eq!(change(PORT, |port| port.master = None), bridge);
+    assert_eq!(
+        change(BR0, |bridge| bridge.kind =
+            LinkKind::Bridge { filters: true }),
+        bridge,
+        "VLANs decide"
+    );
+    let unknown = ways(&|host| {
+        let neighbour = host.neighbours.values_mut().next().unwrap();
+        neighbour.state = NeighbourState::Failed;
+    });
+    assert_eq!(unknown, bridge, "the kernel has to find the neighbour");
+}
+
+#[test]
+fn a_veth_without_a_bridge_leads_out_too() {
+    let mut host = host();
+    add_neighbour(&mut host, ETH0, "10.0.0.9", NeighbourState::Reachable);
+    assert!(!hop(&network(&host), "10.0.0.9").unwrap().leads_out);
+    let eth0 = host.links.get_mut(&ETH0).unwrap();
+    (eth0.kind, eth0.peer_namespace) = (LinkKind::Veth, Some(1));
+    let neighbour = hop(&network(&host), "10.0.0.9").unwrap();
+    assert_eq!((neighbour.port, neighbour.leads_out), (None, true));
+    let subnet = hop(&network(&host), "10.0.0.8").unwrap();
+    assert!(!subnet.leads_out, "nobody knows who is there");
 }

@@ -35,10 +35,15 @@ const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
+const IFLA_PROTINFO: u16 = 12;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
+const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const IFLA_BR_VLAN_FILTERING: u16 = 7;
+const IFLA_BRPORT_STATE: u16 = 1;
+const BR_STATE_FORWARDING: u8 = 3;
 const IFLA_VLAN_ID: u16 = 1;
 const IFLA_VLAN_PROTOCOL: u16 = 5;
 const IEEE_8021Q: [u8; 2] = [0x81, 0];
@@ -67,6 +72,14 @@ pub(super) enum Message {
     },
     NewNeighbour((u32, IpAddr), Neighbour),
     DelNeighbour((u32, IpAddr)),
+    /// A bridge forwards to this MAC address, (bridge, address), by this port.
+    NewForwarding((u32, MacAddress), u32),
+    DelForwarding((u32, MacAddress), u32),
+    /// A bridge lets its port forward, or does not.
+    Port {
+        ifindex: u32,
+        forwards: bool,
+    },
     NewRule(Rule),
     DelRule,
     /// A next hop object, which routes refer to, was made, changed or deleted.
@@ -91,7 +104,9 @@ pub(super) enum Rule {
 /// Reads a message. `Ok(None)`: it does not concern a snapshot. `Err` says what is wrong with it.
 pub(super) fn parse(envelope: &Envelope<'_>) -> Result<Option<Message>, String> {
     match envelope.kind {
-        RTM_NEWLINK => Ok(link(envelope.payload).map(Message::NewLink)),
+        RTM_NEWLINK => Ok(link(envelope.payload)
+            .map(Message::NewLink)
+            .or_else(|| port(envelope.payload))),
         RTM_DELLINK => Ok(link(envelope.payload).map(|link| Message::DelLink(link.ifindex))),
         RTM_NEWNEXTHOP | RTM_DELNEXTHOP => Ok(Some(Message::NextHopObject)),
         kind => {
@@ -124,20 +139,20 @@ fn other(message: RouteNetlinkMessage, flags: u16) -> Option<Message> {
         RouteNetlinkMessage::DelRoute(message) => {
             route(&message).map(|(key, entry)| Message::DelRoute { key, entry })
         }
-        RouteNetlinkMessage::NewNeighbour(message) => {
-            neighbour(&message).map(|(key, entry)| Message::NewNeighbour(key, entry))
-        }
-        RouteNetlinkMessage::DelNeighbour(message) => {
-            neighbour(&message).map(|(key, _)| Message::DelNeighbour(key))
-        }
+        RouteNetlinkMessage::NewNeighbour(message) => neighbour(&message)
+            .map(|(key, entry)| Message::NewNeighbour(key, entry))
+            .or_else(|| forwarding(&message).map(|(key, port)| Message::NewForwarding(key, port))),
+        RouteNetlinkMessage::DelNeighbour(message) => neighbour(&message)
+            .map(|(key, _)| Message::DelNeighbour(key))
+            .or_else(|| forwarding(&message).map(|(key, port)| Message::DelForwarding(key, port))),
         RouteNetlinkMessage::NewRule(message) => rule(&message).map(Message::NewRule),
         RouteNetlinkMessage::DelRule(message) => rule(&message).map(|_| Message::DelRule),
         _ => None,
     }
 }
 
-/// A link message. Those of the bridge family are passed over: they tell of a port's place in its bridge, and a
-/// `RTM_DELLINK` among them means that the port left the bridge, not that the link is gone.
+/// A link message. Those of the bridge family are others ([`port`]): a `RTM_DELLINK` among them means that the port left
+/// the bridge, not that the link is gone.
 fn link(payload: &[u8]) -> Option<Link> {
     let header: &[u8; LINK_HEADER_LEN] = payload.first_chunk()?;
     let [family, _, t0, t1, i0, i1, i2, i3, f0, f1, f2, f3, ..] = *header;
@@ -154,6 +169,7 @@ fn link(payload: &[u8]) -> Option<Link> {
         up: flags & IFF_UP != 0,
         loopback: flags & IFF_LOOPBACK != 0,
         master: None,
+        forwards: false,
         peer: None,
         peer_namespace: None,
         kind: LinkKind::Physical,
@@ -168,11 +184,37 @@ fn link(payload: &[u8]) -> Option<Link> {
             IFLA_LINK_NETNSID => {
                 link.peer_namespace = value.try_into().ok().map(i32::from_ne_bytes)
             }
-            IFLA_LINKINFO => link.kind = link_kind(value),
+            IFLA_LINKINFO => {
+                link.kind = link_kind(value);
+                link.forwards = attributes(value)
+                    .find(|(kind, _)| *kind == IFLA_INFO_SLAVE_DATA)
+                    .is_some_and(|(_, data)| forwards(data));
+            }
             _ => {}
         }
     }
     Some(link)
+}
+
+/// What a bridge says of one of its ports.
+fn port(payload: &[u8]) -> Option<Message> {
+    let header: &[u8; LINK_HEADER_LEN] = payload.first_chunk()?;
+    let [family, _, _, _, i0, i1, i2, i3, ..] = *header;
+    if family != libc::AF_BRIDGE as u8 {
+        return None;
+    }
+    let (_, about) = attributes(payload.get(LINK_HEADER_LEN..)?)
+        .find(|(kind, value)| *kind == IFLA_PROTINFO && value.len() > 1)?;
+    Some(Message::Port {
+        ifindex: u32::from_ne_bytes([i0, i1, i2, i3]),
+        forwards: forwards(about),
+    })
+}
+
+/// Whether attributes of a bridge's port say that it forwards.
+fn forwards(port: &[u8]) -> bool {
+    attributes(port)
+        .any(|(kind, value)| kind == IFLA_BRPORT_STATE && value == [BR_STATE_FORWARDING])
 }
 
 fn link_kind(info: &[u8]) -> LinkKind {
@@ -192,7 +234,9 @@ fn link_kind(info: &[u8]) -> LinkKind {
     };
     match name.as_str() {
         "" => LinkKind::Physical,
-        "bridge" => LinkKind::Bridge,
+        "bridge" => LinkKind::Bridge {
+            filters: detail(IFLA_BR_VLAN_FILTERING).is_some_and(|value| value != [0]),
+        },
         // One by 802.1ad has other tags.
         "vlan" if detail(IFLA_VLAN_PROTOCOL).is_some_and(|value| value != IEEE_8021Q) => {
             LinkKind::Other(name)
@@ -404,6 +448,27 @@ pub(super) fn neighbour(message: &NeighbourMessage) -> Option<((u32, IpAddr), Ne
         }
     }
     Some(((header.ifindex, address?), entry))
+}
+
+/// An entry of a bridge's forwarding table: by which port it forwards to which address. Those for one VLAN are passed
+/// over, and so are the host's own addresses.
+fn forwarding(message: &NeighbourMessage) -> Option<((u32, MacAddress), u32)> {
+    let header = &message.header;
+    if header.family != AddressFamily::Bridge || header.state == packet::NeighbourState::Permanent {
+        return None;
+    }
+    let (mut bridge, mut mac) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            NeighbourAttribute::Controller(index) => bridge = Some(*index),
+            NeighbourAttribute::LinkLayerAddress(bytes) => {
+                mac = MacAddress::try_from(bytes.as_slice()).ok();
+            }
+            NeighbourAttribute::Vlan(_) => return None,
+            _ => {}
+        }
+    }
+    Some(((bridge?, mac?), header.ifindex))
 }
 
 fn neighbour_state(state: packet::NeighbourState) -> NeighbourState {

@@ -29,16 +29,18 @@ pub(super) enum Table {
     Routes,
     Rules,
     Neighbours,
+    Forwarding,
 }
 
 impl Table {
     /// All of them, in the order in which to dump them.
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 6] = [
         Self::Links,
         Self::Addresses,
         Self::Routes,
         Self::Rules,
         Self::Neighbours,
+        Self::Forwarding,
     ];
 }
 
@@ -85,19 +87,21 @@ impl Mirror {
             Table::Routes => self.current.routes = fresh.routes,
             Table::Rules => self.current.policy = fresh.policy,
             Table::Neighbours => self.current.neighbours = fresh.neighbours,
+            Table::Forwarding => self.current.forwarding = fresh.forwarding,
         }
     }
 
     /// Takes in a message: part of a dump, or an event.
     pub(super) fn apply(&mut self, message: Message, dumped: bool) -> Applied {
         let table = match &message {
-            Message::NewLink(_) | Message::DelLink(_) => Table::Links,
+            Message::NewLink(_) | Message::DelLink(_) | Message::Port { .. } => Table::Links,
             Message::NewAddress(_) | Message::DelAddress(_) => Table::Addresses,
             Message::NewRoute { .. } | Message::DelRoute { .. } | Message::NextHopObject => {
                 Table::Routes
             }
             Message::NewRule(_) | Message::DelRule => Table::Rules,
             Message::NewNeighbour(..) | Message::DelNeighbour(_) => Table::Neighbours,
+            Message::NewForwarding(..) | Message::DelForwarding(..) => Table::Forwarding,
         };
         let mut applied = Applied::default();
         // What a link's event means for the routes is judged by how the link was before.
@@ -155,6 +159,22 @@ impl Mirror {
             }
             Message::DelNeighbour(key) => {
                 applied.changed = target.neighbours.remove(&key).is_some();
+            }
+            Message::Port { ifindex, forwards } => {
+                if let Some(link) = target.links.get_mut(&ifindex) {
+                    applied.changed = link.forwards != forwards;
+                    link.forwards = forwards;
+                }
+            }
+            Message::NewForwarding(key, port) => {
+                applied.changed = target.forwarding.insert(key, port) != Some(port);
+            }
+            Message::DelForwarding(key, port) => {
+                // It may have moved to another port meanwhile.
+                if target.forwarding.get(&key) == Some(&port) {
+                    target.forwarding.remove(&key);
+                    applied.changed = true;
+                }
             }
             Message::NewRule(rule) if dumped => {
                 match rule {
@@ -278,6 +298,7 @@ mod tests {
             up,
             loopback: false,
             master: None,
+            forwards: false,
             peer: None,
             peer_namespace: None,
             kind: LinkKind::Veth,
@@ -365,6 +386,31 @@ mod tests {
             false,
         );
         assert_eq!((applied.changed, applied.stale.len()), (true, 0));
+    }
+
+    #[test]
+    fn a_mac_address_that_has_moved_stays_when_its_old_entry_goes() {
+        let key = (4, [2, 0, 0, 0, 0, 9]);
+        let mut mirror = Mirror::default();
+        assert!(mirror.apply(Message::NewForwarding(key, 5), false).changed);
+        assert!(!mirror.apply(Message::NewForwarding(key, 5), false).changed);
+        assert!(mirror.apply(Message::NewForwarding(key, 6), false).changed);
+        assert!(!mirror.apply(Message::DelForwarding(key, 5), false).changed);
+        assert_eq!(mirror.snapshot().forwarding.get(&key), Some(&6));
+        assert!(mirror.apply(Message::DelForwarding(key, 6), false).changed);
+        assert!(mirror.snapshot().forwarding.is_empty());
+    }
+
+    #[test]
+    fn a_bridge_says_of_its_ports_whether_they_forward() {
+        let mut mirror = Mirror::default();
+        let port = |ifindex, forwards| Message::Port { ifindex, forwards };
+        assert!(!mirror.apply(port(2, true), false).changed, "no such link");
+        mirror.apply(link(2, true), false);
+        assert!(mirror.apply(port(2, true), false).changed);
+        assert!(mirror.snapshot().links[&2].forwards);
+        assert!(!mirror.apply(port(2, true), false).changed);
+        assert!(mirror.apply(port(2, false), false).changed);
     }
 
     #[test]

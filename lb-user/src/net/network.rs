@@ -109,6 +109,10 @@ pub struct Hop {
     /// Destination and source of the Ethernet header. None when the neighbour is not resolved, stands for a whole
     /// subnet or the interface has no such header: `bpf_redirect_neigh` then finds out by itself.
     pub macs: Option<(MacAddress, MacAddress)>,
+    /// If the output interface is a bridge that forwards to that destination by one port: the port.
+    pub port: Option<u32>,
+    /// The port, or the output interface where there is none, is a veth whose other end is in another namespace.
+    pub leads_out: bool,
     /// The destination is on the link: there is no gateway.
     pub on_link: bool,
     /// Largest IP packet, in bytes: the route's own MTU if it has one, else the interface's.

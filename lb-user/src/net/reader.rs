@@ -147,7 +147,9 @@ async fn dump(
                         });
                     }
                     Answer::Failed(error) if is_absent(table, &error) => {
-                        default_policy(mirror);
+                        if table == Table::Rules {
+                            default_policy(mirror);
+                        }
                         return Ok(Ended::Complete);
                     }
                     Answer::Failed(source) => {
@@ -179,9 +181,11 @@ async fn dump(
     }
 }
 
-/// A kernel without policy routing has no rules to dump, and behaves as if it had the default ones.
+/// A kernel without policy routing has no rules to dump, and behaves as if it had the default ones; one without bridges
+/// has no tables of theirs.
 fn is_absent(table: Table, error: &io::Error) -> bool {
-    table == Table::Rules && error.raw_os_error() == Some(libc::EOPNOTSUPP)
+    matches!(table, Table::Rules | Table::Forwarding)
+        && error.raw_os_error() == Some(libc::EOPNOTSUPP)
 }
 
 fn default_policy(mirror: &mut Mirror) {
@@ -225,5 +229,13 @@ pub(super) fn request(table: Table) -> (&'static str, RouteNetlinkMessage) {
             "list the neighbours",
             RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default()),
         ),
+        Table::Forwarding => {
+            let mut message = NeighbourMessage::default();
+            message.header.family = AddressFamily::Bridge;
+            (
+                "list the forwarding tables of bridges",
+                RouteNetlinkMessage::GetNeighbour(message),
+            )
+        }
     }
 }

@@ -33,6 +33,8 @@ pub struct Snapshot {
     pub neighbours: BTreeMap<(u32, IpAddr), Neighbour>,
     /// IPv4 policy rules.
     pub policy: Policy,
+    /// By which port a bridge forwards to a MAC address, where it does not look at VLANs: by index of the bridge and address.
+    pub forwarding: BTreeMap<(u32, MacAddress), u32>,
 }
 
 impl Snapshot {
@@ -50,6 +52,15 @@ impl Snapshot {
             (LinkKind::Vlan { id }, Some(parent), None) if *id != 0 => Some((parent, *id)),
             _ => None,
         }
+    }
+
+    /// The port by which a bridge forwards frames to this MAC address, if it does so without a look at their VLAN.
+    #[must_use]
+    pub fn port_towards(&self, bridge: u32, mac: MacAddress) -> Option<&Link> {
+        let link = self.links.get(&bridge)?;
+        let plain = link.up && link.kind == (LinkKind::Bridge { filters: false });
+        let port = self.links.get(self.forwarding.get(&(bridge, mac))?)?;
+        (plain && port.master == Some(bridge) && port.up && port.forwards).then_some(port)
     }
 
     /// The link with this name.
@@ -78,6 +89,8 @@ pub struct Link {
     pub loopback: bool,
     /// The bridge, bond, VRF … that it belongs to.
     pub master: Option<u32>,
+    /// If it is a port of a bridge: that lets it forward (`BR_STATE_FORWARDING`).
+    pub forwards: bool,
     /// The other interface that it depends on: a VLAN's parent, the far end of a veth. In the namespace
     /// [`Link::peer_namespace`] if that is given.
     pub peer: Option<u32>,
@@ -94,7 +107,10 @@ pub enum LinkKind {
     /// Hardware, or something that does not say what it is.
     Physical,
     /// An Ethernet bridge.
-    Bridge,
+    Bridge {
+        /// It looks at VLANs of frames (`vlan_filtering`).
+        filters: bool,
+    },
     /// A VLAN of its parent, by IEEE 802.1Q.
     Vlan {
         /// The VLAN id, 1 to 4094.

@@ -45,6 +45,13 @@ impl TestNamespace {
         run("ip", &arguments);
     }
 
+    /// Runs `bridge -n NAME` with these words, separated by spaces.
+    pub(super) fn bridge(&self, words: &str) {
+        let mut arguments = vec!["-n", self.name.as_str()];
+        arguments.extend(words.split(' '));
+        run("bridge", &arguments);
+    }
+
     /// What `ip -n NAME` with these words prints; None if it fails.
     pub(super) fn ip_output(&self, words: &str) -> Option<String> {
         let output = Command::new("ip")

@@ -4,6 +4,9 @@
 //! ([`workloads`]) in another order. What is said is the median of the rounds' ratios to plain routing with its bounds
 //! ([`statistics`]): the machine may be busy and its clock uneven, for all alike. docs/benchmarks.md says how to read it.
 
+pub mod directors;
+pub mod generator;
+pub mod instructions;
 pub mod opponents;
 pub mod plot;
 pub mod report;
@@ -18,7 +21,7 @@ use clap::Args;
 
 use crate::daemon::find_bpvs;
 use crate::lab::Lab;
-use opponents::{Opponent, Way};
+use opponents::Opponent;
 use report::Report;
 use workloads::{FIGURES, Server, measure};
 
@@ -37,16 +40,15 @@ pub struct Options {
     /// The report as JSON on standard output.
     #[arg(long)]
     json: bool,
+    /// Count instructions instead of time; in a guest whose clock does so.
+    #[arg(long)]
+    instructions: bool,
+    /// Only ways whose name (with - for spaces) contains this, and what they are compared with.
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
     /// The bpvs program [default: env BPVS, or the one beside this program].
     #[arg(long, value_name = "PATH")]
     bpvs: Option<PathBuf>,
-}
-
-/// The line of a long story in which a program names the error, or its last one.
-fn last_line(error: &anyhow::Error) -> String {
-    let text = format!("{error:#}");
-    let named = text.lines().find(|line| line.starts_with("Error: "));
-    named.or(text.lines().last()).unwrap_or_default().to_owned()
 }
 
 /// Measures, and prints the report.
@@ -56,23 +58,21 @@ fn last_line(error: &anyhow::Error) -> String {
 /// Where an opponent cannot be set up, or one of its connections fails: a figure of a broken network is none.
 pub fn run(options: &Options) -> Result<()> {
     let bpvs = find_bpvs(options.bpvs.clone())?;
-    let lab = Lab::new()?;
-    let (mut opponents, mut absent) = (Vec::new(), Vec::new());
-    for way in Way::ALL {
-        match way.missing() {
-            Some(reason) => absent.push((way.name(), reason)),
-            None => match Opponent::new(&lab, way, &bpvs) {
-                Ok(opponent) => {
-                    let server = Server::start(&opponent.net.servers[0])?;
-                    opponents.push((opponent, server));
-                }
-                // A kernel without what it needs; those that are compared must be there.
-                Err(error) if !matches!(way, Way::Plain | Way::Bpvs) => {
-                    absent.push((way.name(), last_line(&error)));
-                }
-                Err(error) => return Err(error),
-            },
+    if options.instructions {
+        let report = instructions::run(options.rounds, options.only.as_deref(), &bpvs)?;
+        if options.json {
+            println!("{:#}", report.json());
+        } else {
+            print!("{report}");
         }
+        return Ok(());
+    }
+    let lab = Lab::new()?;
+    let (there, absent) = Opponent::all(&lab, &bpvs, options.only.as_deref())?;
+    let mut opponents = Vec::new();
+    for opponent in there {
+        let server = Server::start(&opponent.net.servers[0])?;
+        opponents.push((opponent, server));
     }
     let mut report = Report::new(options.rounds, options.time, absent);
     let mut order: Vec<usize> = (0..opponents.len()).collect();

@@ -4,13 +4,13 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Stdio;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
-use super::workloads::PORTS;
+use super::directors;
 use crate::daemon::Daemon;
-use crate::host::{Host, finish, tool};
+use crate::host::tool;
 use crate::lab::Lab;
-use crate::topology::director::{CLIENT, Director, Options, SERVICE, server_address};
+use crate::topology::director::{Director, Options, SERVICE, server_address};
 
 /// A way through the director.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,19 +26,49 @@ pub enum Way {
     Nftables,
     /// The kernel's IPVS, by masquerading, as it comes.
     Ipvs,
+    /// The same as Docker sets it (moby 8899d916).
+    IpvsDocker,
+    /// The kernel's IPVS by direct routing.
+    IpvsDirect,
+    /// What Docker makes for a Swarm's service: a mark by iptables, IPVS by that mark, and both addresses translated.
+    Swarm,
     /// bpvs by masquerading, on its TC hooks.
     Bpvs,
+    /// The same by the bridge, and not by its port.
+    BpvsLong,
+    /// The same into the namespaces of server and client.
+    BpvsEntering,
+    /// bpvs by direct routing.
+    BpvsDirect,
+    /// bpvs with what it has for a Swarm's service: a mark rule, a service of that mark, and both addresses translated.
+    BpvsSwarm,
+    /// As [`Way::Plain`], the real server on a cable of its own and not behind a bridge.
+    PlainCable,
+    /// As [`Way::Bpvs`], likewise.
+    BpvsCable,
+    /// The same in XDP already, on both cables.
+    BpvsXdp,
 }
 
 impl Way {
     /// All of them; the first is what the others are compared to.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 16] = [
         Self::Plain,
         Self::Redirect,
         Self::Iptables,
         Self::Nftables,
         Self::Ipvs,
+        Self::IpvsDocker,
+        Self::IpvsDirect,
+        Self::Swarm,
         Self::Bpvs,
+        Self::BpvsLong,
+        Self::BpvsEntering,
+        Self::BpvsDirect,
+        Self::BpvsSwarm,
+        Self::PlainCable,
+        Self::BpvsCable,
+        Self::BpvsXdp,
     ];
 
     /// Its name in tables.
@@ -49,56 +79,97 @@ impl Way {
             Self::Iptables => "iptables DNAT",
             Self::Nftables => "nftables DNAT",
             Self::Ipvs => "IPVS NAT",
+            Self::IpvsDocker => "IPVS NAT, Docker's",
+            Self::IpvsDirect => "IPVS direct routing",
+            Self::Swarm => "Swarm's recipe",
             Self::Bpvs => "bpvs TC NAT",
+            Self::BpvsLong => "bpvs TC NAT, long way",
+            Self::BpvsEntering => "bpvs TC NAT, entering",
+            Self::BpvsDirect => "bpvs direct routing",
+            Self::BpvsSwarm => "bpvs, mark and SNAT",
+            Self::PlainCable => "plain, no bridge",
+            Self::BpvsCable => "bpvs TC, no bridge",
+            Self::BpvsXdp => "bpvs XDP, no bridge",
         }
+    }
+
+    /// Whether bpvs runs on its director.
+    pub const fn is_bpvs(self) -> bool {
+        matches!(
+            self,
+            Self::Bpvs
+                | Self::BpvsLong
+                | Self::BpvsEntering
+                | Self::BpvsDirect
+                | Self::BpvsSwarm
+                | Self::BpvsCable
+                | Self::BpvsXdp
+        )
+    }
+
+    /// Whether the client asks the real server itself.
+    const fn asks_server(self) -> bool {
+        matches!(self, Self::Plain | Self::Redirect | Self::PlainCable)
     }
 
     /// What clients ask for.
     pub const fn target(self) -> Ipv4Addr {
-        match self {
-            Self::Plain | Self::Redirect => Ipv4Addr::new(10, 0, 1, 11),
-            _ => SERVICE,
+        if self.asks_server() {
+            Ipv4Addr::new(10, 0, 1, 11)
+        } else {
+            SERVICE
         }
     }
 
-    /// Whether the service's address is the director's own.
-    const fn owns(self) -> Option<Ipv4Addr> {
-        match self {
-            Self::Plain | Self::Redirect => None,
-            _ => Some(SERVICE),
+    /// Whether the real server has the service's address, and answers past the director.
+    pub const fn is_direct(self) -> bool {
+        matches!(self, Self::IpvsDirect | Self::BpvsDirect)
+    }
+
+    /// Whether the real server is on a cable of its own.
+    pub const fn has_cables(self) -> bool {
+        matches!(self, Self::PlainCable | Self::BpvsCable | Self::BpvsXdp)
+    }
+
+    /// What it is compared with: no balancer in the same network.
+    pub const fn base(self) -> Self {
+        if self.has_cables() {
+            Self::PlainCable
+        } else {
+            Self::Plain
         }
     }
 
-    const fn prefix(self) -> &'static str {
-        match self {
-            Self::Plain => "plain-",
-            Self::Redirect => "redirect-",
-            Self::Iptables => "iptables-",
-            Self::Nftables => "nftables-",
-            Self::Ipvs => "ipvs-",
-            Self::Bpvs => "bpvs-",
-        }
+    /// What selects it on the command line: its name without spaces and commas.
+    fn word(self) -> String {
+        self.name()
+            .replace(", ", "-")
+            .replace([' ', '\''], "-")
+            .to_lowercase()
     }
 
     /// Why it cannot take part here, if it cannot.
     pub fn missing(self) -> Option<String> {
-        let program = match self {
-            Self::Plain | Self::Bpvs => return None,
-            Self::Redirect => "tc",
-            Self::Iptables => "iptables",
-            Self::Nftables => "nft",
-            Self::Ipvs => "ipvsadm",
+        let programs: &[&str] = match self {
+            Self::Redirect => &["tc"],
+            Self::Iptables => &["iptables"],
+            Self::Nftables => &["nft"],
+            Self::Ipvs | Self::IpvsDocker | Self::IpvsDirect => &["ipvsadm"],
+            Self::Swarm => &["ipvsadm", "iptables"],
+            _ => &[],
         };
-        let found = tool(program)
-            .arg("-V")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        if self == Self::Ipvs && !Path::new("/proc/net/ip_vs").exists() {
+        if programs.contains(&"ipvsadm") && !Path::new("/proc/net/ip_vs").exists() {
             return Some("this kernel has no IPVS".into());
         }
-        found.err().map(|error| format!("{program}: {error}"))
+        programs.iter().find_map(|program| {
+            let found = tool(program)
+                .arg("-V")
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status();
+            found.err().map(|error| format!("{program}: {error}"))
+        })
     }
 }
 
@@ -115,18 +186,24 @@ pub struct Opponent {
 
 impl Opponent {
     /// Builds the network and sets the director up.
+    ///
+    /// # Errors
+    ///
+    /// Where the kernel or a program refuses a step.
     pub fn new(lab: &Lab, way: Way, bpvs: &Path) -> Result<Self> {
+        let number = Way::ALL.iter().position(|other| *other == way);
         let net = Director::build(
             lab,
             &Options {
                 servers: 1,
-                forward: way != Way::Bpvs,
-                own: way.owns(),
-                prefix: way.prefix().into(),
+                forward: !way.is_bpvs(),
+                own: (!way.asks_server()).then_some(SERVICE),
+                cables: way.has_cables(),
+                prefix: format!("way{}-", number.unwrap_or_default()),
                 ..Options::default()
             },
         )?;
-        let daemon = set_up(lab, way, &net, bpvs)
+        let daemon = directors::set_up(lab, way, &net, server_address(1), bpvs)
             .with_context(|| format!("cannot set up {}", way.name()))?;
         Ok(Self {
             way,
@@ -134,93 +211,48 @@ impl Opponent {
             _daemon: daemon,
         })
     }
-}
 
-fn set_up(lab: &Lab, way: Way, net: &Director, bpvs: &Path) -> Result<Option<Daemon>> {
-    let director = &net.director;
-    let server = server_address(1);
-    match way {
-        Way::Plain => {}
-        Way::Redirect => redirect(net)?,
-        Way::Iptables => {
-            let rule =
-                format!("-t nat -A PREROUTING -d {SERVICE} -j DNAT --to-destination {server}");
-            run(director, "iptables", &rule)?;
-        }
-        Way::Nftables => {
-            let rules = format!(
-                "add table ip bench; \
-                 add chain ip bench pre {{ type nat hook prerouting priority dstnat; }}; \
-                 add rule ip bench pre ip daddr {SERVICE} dnat to {server}"
-            );
-            director.output("nft", &[&rules])?;
-        }
-        Way::Ipvs => {
-            for (protocol, port) in PORTS {
-                let option = if protocol == "tcp" { "-t" } else { "-u" };
-                run(
-                    director,
-                    "ipvsadm",
-                    &format!("-A {option} {SERVICE}:{port} -s rr"),
-                )?;
-                run(
-                    director,
-                    "ipvsadm",
-                    &format!("-a {option} {SERVICE}:{port} -r {server}:{port} -m"),
-                )?;
+    /// Every way that can be had here, and why the others cannot; `only` those whose name contains this, and what they
+    /// are compared with.
+    ///
+    /// # Errors
+    ///
+    /// Where one cannot be set up that all others are compared with.
+    pub fn all(
+        lab: &Lab,
+        bpvs: &Path,
+        only: Option<&str>,
+    ) -> Result<(Vec<Self>, Vec<(&'static str, String)>)> {
+        let wanted = |way: Way| only.is_none_or(|text| way.word().contains(text));
+        let (mut there, mut absent) = (Vec::new(), Vec::new());
+        for way in Way::ALL {
+            if !wanted(way)
+                && !Way::ALL
+                    .iter()
+                    .any(|other| wanted(*other) && other.base() == way)
+            {
+                continue;
+            }
+            if let Some(reason) = way.missing() {
+                absent.push((way.name(), reason));
+                continue;
+            }
+            match Self::new(lab, way, bpvs) {
+                Ok(opponent) => there.push(opponent),
+                // A kernel without what it needs; those that are compared must be there.
+                Err(error) if !matches!(way, Way::Plain | Way::Bpvs) => {
+                    absent.push((way.name(), last_line(&error)));
+                }
+                Err(error) => return Err(error),
             }
         }
-        Way::Bpvs => {
-            let daemon = Daemon::start(lab, bpvs, director, &[])?;
-            for (protocol, port) in PORTS {
-                let service = format!("{protocol}:{SERVICE}:{port}");
-                daemon.bpvs(director, &format!("service add {service} --scheduler rr"))?;
-                daemon.bpvs(director, &format!("server add {service} {server}:{port}"))?;
-            }
-            return Ok(Some(daemon));
-        }
-    }
-    Ok(None)
-}
-
-/// Both directions from one interface to the other, with the neighbours' addresses written by TC.
-fn redirect(net: &Director) -> Result<()> {
-    let director = &net.director;
-    let to_server = [mac(director, "br0")?, mac(&net.servers[0], "eth0")?];
-    let to_client = [mac(director, "eth0")?, mac(&net.client, "eth0")?];
-    for (from, towards, to, [source, destination]) in [
-        ("eth0", server_address(1), "rs1", to_server),
-        ("rs1", CLIENT, "eth0", to_client),
-    ] {
-        run(director, "tc", &format!("qdisc add dev {from} clsact"))?;
-        run(
-            director,
-            "tc",
-            &format!(
-                "filter add dev {from} ingress protocol ip flower dst_ip {towards}/32 \
-                 action skbmod set smac {source} set dmac {destination} pipe \
-                 action mirred egress redirect dev {to}"
-            ),
-        )?;
-    }
-    Ok(())
-}
-
-fn mac(host: &Host, interface: &str) -> Result<String> {
-    let text = host.ip(&format!("-o link show dev {interface}"))?;
-    let mut words = text.split_whitespace();
-    match words.find(|word| *word == "link/ether").and(words.next()) {
-        Some(mac) => Ok(mac.to_owned()),
-        None => bail!("{}: {interface} has no Ethernet address", host.name()),
+        Ok((there, absent))
     }
 }
 
-fn run(host: &Host, program: &str, arguments: &str) -> Result<()> {
-    let mut command = host.command(program);
-    command
-        .args(arguments.split_whitespace())
-        .stdin(Stdio::null());
-    finish(&mut command)
-        .map(drop)
-        .with_context(|| format!("{}$ {program} {arguments}", host.name()))
+/// The line of a long story in which a program names the error, or its last one.
+fn last_line(error: &anyhow::Error) -> String {
+    let text = format!("{error:#}");
+    let named = text.lines().find(|line| line.starts_with("Error: "));
+    named.or(text.lines().last()).unwrap_or_default().to_owned()
 }

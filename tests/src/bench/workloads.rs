@@ -16,11 +16,11 @@ use super::statistics::quantile;
 use crate::host::Host;
 
 /// Datagrams that are counted and not answered.
-const DATAGRAMS: u16 = 5001;
+pub const DATAGRAMS: u16 = 5001;
 /// Connections for one request each.
-const SHORT: u16 = 5002;
+pub const SHORT: u16 = 5002;
 /// Connections for many requests.
-const LONG: u16 = 5003;
+pub const LONG: u16 = 5003;
 /// Connections that take whatever comes.
 const SINK: u16 = 5004;
 
@@ -33,9 +33,9 @@ pub const PORTS: [(&str, u16); 4] = [
 ];
 
 /// Bytes of a small datagram, and of a request and its answer.
-const SMALL: usize = 18;
+pub const SMALL: usize = 18;
 /// How long nothing may happen.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A figure that a workload gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -12,10 +12,12 @@ mod offload_errors;
 mod once;
 mod packets;
 mod persistence;
+mod scale;
 mod schedulers;
 mod scopes;
 mod settings;
 mod setup;
+mod short_ways;
 mod socket;
 mod socket_ends;
 mod statistics;
@@ -168,11 +170,13 @@ fn all() -> impl Iterator<Item = &'static Case> {
         packets::CASES,
         schedulers::CASES,
         director::CASES,
+        short_ways::CASES,
         traffic::CASES,
         icmp::CASES,
         offload::CASES,
         offload_errors::CASES,
         changes::CASES,
+        scale::CASES,
         networks::CASES,
         counters::CASES,
         statistics::CASES,

@@ -4,6 +4,7 @@
 //! A service's servers are newest first, as IPVS lists them; mark rules are in the order in which they apply.
 
 mod apply;
+mod change;
 mod mark;
 mod read;
 mod service;
@@ -13,6 +14,7 @@ mod swarm;
 use serde::{Deserialize, Serialize};
 
 pub use apply::{Apply, ApplyScope, ScopeChanges};
+pub use change::{Change, Outcome};
 pub use mark::MarkRule;
 pub use read::{
     Connection, Counters, InterfacePath, ListedServer, ListedService, Listing, Reason, ScopeStatus,

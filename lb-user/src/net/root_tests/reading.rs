@@ -54,7 +54,7 @@ async fn root_a_snapshot_has_what_was_set_up() {
     let kind = |name| snapshot.link_named(name).unwrap().kind.clone();
     assert_eq!(kind("lo"), LinkKind::Physical);
     assert_eq!(kind("eth0"), LinkKind::Veth);
-    assert_eq!(kind("br0"), LinkKind::Bridge);
+    assert_eq!(kind("br0"), LinkKind::Bridge { filters: false });
     assert_eq!(kind("vxlan0"), LinkKind::Vxlan { vni: Some(4097) });
     assert_eq!(kind("mac0"), LinkKind::Macvlan);
     let named = |name| snapshot.link_named(name).unwrap();

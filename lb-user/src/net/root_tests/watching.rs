@@ -183,6 +183,70 @@ async fn root_lost_events_are_made_up_for() {
     assert!(watch.counters().losses > 0, "{:?}", watch.counters());
 }
 
+/// A bridge's table is heard as it changes, and so is whether its port forwards.
+#[tokio::test]
+async fn root_the_port_of_a_bridge_comes_through() {
+    if !is_root("root_the_port_of_a_bridge_comes_through") {
+        return;
+    }
+    let (one, two) = pair();
+    one.ip("link add br0 type bridge");
+    one.ip(&format!(
+        "link add port type veth peer name inner netns {}",
+        two.name
+    ));
+    two.ip("link set inner up");
+    one.ip("link set port master br0 up");
+    one.ip("link set br0 up");
+    one.ip("addr add 10.5.0.1/24 dev br0");
+    one.ip("neigh add 10.5.0.9 lladdr 02:00:00:00:00:09 dev br0 nud permanent");
+    let port = |network: &Network| network.lookup(address("10.5.0.9"))?.port;
+    let mut watch = watch(&one.netns, WatchOptions::default()).await.unwrap();
+    let first = wait_for(&mut watch, "the neighbour", |network| {
+        network
+            .lookup(address("10.5.0.9"))
+            .is_some_and(|hop| hop.macs.is_some())
+    })
+    .await;
+    assert_eq!(port(&first), None, "not learned yet");
+
+    one.bridge("fdb add 02:00:00:00:00:09 dev port master static");
+    let learned = wait_for(&mut watch, "the port", |network| port(network).is_some()).await;
+    let hop = *learned.lookup(address("10.5.0.9")).unwrap();
+    assert_eq!(
+        learned.interface(hop.port.unwrap()).unwrap().name,
+        "port",
+        "{hop:?}"
+    );
+    assert!(hop.leads_out, "its other end is in another namespace");
+
+    one.bridge("link set dev port state 4");
+    wait_for(&mut watch, "a port that is blocked", |network| {
+        port(network).is_none()
+    })
+    .await;
+    one.bridge("link set dev port state 3");
+    wait_for(&mut watch, "a port that forwards", |network| {
+        port(network).is_some()
+    })
+    .await;
+    one.bridge("fdb del 02:00:00:00:00:09 dev port master");
+    wait_for(&mut watch, "an address that is forgotten", |network| {
+        port(network).is_none()
+    })
+    .await;
+    one.bridge("fdb add 02:00:00:00:00:09 dev port master static");
+    wait_for(&mut watch, "the port again", |network| {
+        port(network).is_some()
+    })
+    .await;
+    one.ip("link set port nomaster");
+    wait_for(&mut watch, "a port that has left", |network| {
+        port(network).is_none()
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn root_a_watch_ends_when_dropped_and_outlives_the_name() {
     if !is_root("root_a_watch_ends_when_dropped_and_outlives_the_name") {

@@ -1,7 +1,7 @@
 //! Masquerade: new addresses, ports and Ethernet addresses, there and back, over each kind of hop.
 
 use lb_common::{
-    abi::ServerStats,
+    abi::{ENTER, ServerStats},
     conn::state,
     host::{Bytes, HopSpec},
     verdict::{Action, Reason},
@@ -25,6 +25,7 @@ pub(super) fn cases() -> Vec<Case> {
         same_port(),
     ];
     cases.extend(hops());
+    cases.extend(short_ways());
     cases.extend([
         local_server(),
         reply_of_a_local_server(),
@@ -160,6 +161,59 @@ fn hops() -> Vec<Case> {
                 tcp(SERVER_PORT, CLIENT_PORT, flag::SYN | flag::ACK),
             ),
             Expected::drop(Reason::NoRoute),
+        ),
+    ]
+}
+
+/// A port of the bridge that [`BACK`] is.
+const SERVERS_PORT: u32 = 21;
+
+fn short_ways() -> Vec<Case> {
+    let world = |exit| {
+        World::single().hop(SERVERS[0].hop, move |hop| {
+            // A bridge takes no frames from XDP, and neither does what is behind it.
+            (hop.exit, hop.closed) = (Some(exit), true);
+        })
+    };
+    let sent = asks(&CLIENT, tcp(CLIENT_PORT, PORT, flag::SYN));
+    let arrives = |sentence, exit| {
+        let expected = Expected::transmit(exit, Reason::Forwarded, &to_server(&sent, &SERVERS[0]));
+        Case::new(sentence, world(exit))
+            .packet(&sent, expected.clone())
+            .packet(&sent, expected)
+            .answers(&answers(
+                &SERVERS[0],
+                CLIENT.ip,
+                tcp(SERVER_PORT, CLIENT_PORT, flag::SYN | flag::ACK),
+            ))
+    };
+    let own = sent.with(|frame| {
+        frame.ip.src = FRONT_IP;
+        (frame.to, frame.from) = ([2, 0, 0, 0, 9, 9], FRONT_MAC);
+    });
+    let own_out = to_server(&own, &SERVERS[0]).with(|frame| frame.ip.ttl = 64);
+    vec![
+        arrives(
+            "A real server behind a bridge is reached by the bridge's port",
+            SERVERS_PORT,
+        ),
+        arrives(
+            "A real server in another namespace of this host is reached there at once",
+            BACK | ENTER,
+        ),
+        Case::new(
+            "What this host sends itself takes the short way, too",
+            world(SERVERS_PORT | ENTER),
+        )
+        .packet(
+            Bytes::sent(own.bytes(), FRONT),
+            Expected::transmit(SERVERS_PORT | ENTER, Reason::Forwarded, &own_out),
+        ),
+        unresolved(
+            World::single().hop(SERVERS[0].hop, |hop| {
+                (hop.exit, hop.lease) = (Some(SERVERS_PORT), 0);
+            }),
+            "A short way whose lease has run out is left, and the kernel resolves the long one",
         ),
     ]
 }
