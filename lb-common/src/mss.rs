@@ -41,7 +41,11 @@ pub fn clamp<A: Address, P: Packet, T: Tables<A>>(
     }
     // The way to the real server, and where this packet goes: of the client's SYN it is the same.
     let to_server = tables.route(A::from_words(server.address.load()));
-    let mtu = |hop| tables.hop(hop & !BENT).map_or(u32::MAX, |hop| hop.mtu.load());
+    let mtu = |hop| {
+        tables
+            .hop(hop & !BENT)
+            .map_or(u32::MAX, |hop| hop.mtu.load())
+    };
     let fits = mtu(to_server)
         .min(mtu(hop))
         .saturating_sub(l4 - L3 + TCP_LENGTH);

@@ -23,9 +23,9 @@ pub use conn::{
 };
 pub use locality::{LOCALITY_SERVERS, Locality, LocalityKey};
 pub use network::{
-    AnswerKey, BENT, ENTER, FragmentKey, FragmentPorts, HOP_BLACKHOLE, HOP_FORWARD, HOP_LOCAL, HOP_NONE,
-    HOP_ON_LINK, HOP_REDIRECT, HOP_RESOLVED, Hop, Interface, InterfaceKey, Mac, RealKey, RouteKey,
-    WIRE_REDIRECT, Wire, WireKey, ethernet,
+    AnswerKey, BENT, ENTER, FragmentKey, FragmentPorts, HOP_BLACKHOLE, HOP_FORWARD, HOP_LOCAL,
+    HOP_NONE, HOP_ON_LINK, HOP_REDIRECT, HOP_RESOLVED, Hop, Interface, InterfaceKey, Mac, RealKey,
+    RouteKey, WIRE_REDIRECT, Wire, WireKey, ethernet,
 };
 pub use scope::{
     EXPIRATION, LBLC_EXPIRATION, LBLCR_EXPIRATION, MarkKey, MarkValue, SCOPE_ANSWERS,
