@@ -6,6 +6,7 @@ use std::process::Command;
 fn main() {
     const SOURCE: &str = "src/swarm/task.rs";
     println!("cargo::rerun-if-changed={SOURCE}");
+    println!("cargo::rerun-if-changed=src/pattern.rs");
     println!("cargo::rerun-if-env-changed=RUSTC");
     let variable = |name| std::env::var_os(name).unwrap_or_default();
     let output = PathBuf::from(variable("OUT_DIR")).join("swarm-task");

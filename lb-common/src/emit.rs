@@ -1,7 +1,7 @@
 //! The last step: hop limit, size, and the way out.
 
 use crate::{
-    abi::{Be16, Be32, HOP_FORWARD, HOP_LOCAL, HOP_REDIRECT, HOP_RESOLVED, Hop, Tick},
+    abi::{BENT, Be16, Be32, HOP_FORWARD, HOP_LOCAL, HOP_REDIRECT, HOP_RESOLVED, Hop, Tick},
     family::{Family, Header},
     packet::Packet,
     tables::Tables,
@@ -69,7 +69,7 @@ impl Way {
     }
 }
 
-/// Finds the way out over a hop.
+/// Finds the way out over a hop, by its index (with [`BENT`]).
 #[inline(always)]
 pub fn way<F: Family, P: Packet, T: Tables<F::Address>>(
     packet: &P,
@@ -80,7 +80,7 @@ pub fn way<F: Family, P: Packet, T: Tables<F::Address>>(
     now: Tick,
 ) -> Way {
     let egress = packet.arrival().egress;
-    let Some(hop) = tables.hop(index) else {
+    let Some(hop) = tables.hop(index & !BENT) else {
         return Way::new(Kind::NoRoute, 0);
     };
     let kind = hop.kind.load();
@@ -107,17 +107,20 @@ pub fn way<F: Family, P: Packet, T: Tables<F::Address>>(
             };
         }
     }
-    addressed(packet, hop, now).unwrap_or(Way::new(Kind::Resolve, hop.oif.load()))
+    let bent = index & BENT != 0;
+    let otherwise = if bent { Kind::NoRoute } else { Kind::Resolve };
+    addressed(packet, hop, now, bent).unwrap_or(Way::new(otherwise, hop.oif.load()))
 }
 
-/// The way over a hop whose Ethernet addresses can be trusted: read whole, or not at all, for the daemon may be writing it.
+/// The way over a hop: by its Ethernet addresses if they can be trusted, read whole or not at all, for the daemon may be
+/// writing it. Else the kernel finds the neighbour by the packet's destination, which it cannot do for a packet that is
+/// `bent`, going elsewhere: for that one addresses whose lease is over are the best there is.
 #[inline(always)]
-fn addressed<P: Packet>(packet: &P, hop: &Hop, now: Tick) -> Option<Way> {
+fn addressed<P: Packet>(packet: &P, hop: &Hop, now: Tick, bent: bool) -> Option<Way> {
     let before = hop.sequence.load();
     let flags = hop.flags.load();
-    let trusted =
-        before & 1 == 0 && flags & HOP_RESOLVED != 0 && now.since(Tick(hop.lease.load())) < 0;
-    if !trusted {
+    let trusted = now.since(Tick(hop.lease.load())) < 0 || bent;
+    if before & 1 != 0 || flags & HOP_RESOLVED == 0 || !trusted {
         return None;
     }
     let ethernet = [0, 1, 2].map(|word: usize| hop.ethernet[word].load());

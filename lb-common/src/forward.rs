@@ -1,8 +1,8 @@
 //! Sending a packet of a known connection on: its way out, what it counts, its rewrite.
 
 use crate::{
-    abi::{Address, ConnKey, DIRECT, FragmentPorts, HOP_FORWARD, HOP_LOCAL, Tick},
-    conn::find::Known,
+    abi::{Address, BENT, ConnKey, DIRECT, FragmentPorts, HOP_FORWARD, HOP_LOCAL, Tick},
+    conn::{find::Known, state::Event},
     emit::{self, Kind, Way},
     family::{Family, Fragment, Header},
     link::L3,
@@ -50,7 +50,12 @@ pub(crate) fn forward<F: Family, P: Packet, T: Tables<F::Address>>(
     } else {
         Reason::Forwarded
     };
-    rewrite::masquerade::<F, P>(packet, L3, header, known, segment.has_header)
+    let said = if segment.event == Some(Event::Syn) {
+        packet.clamp_mss(tables, header.l4, known.server, known.hop)
+    } else {
+        Some(())
+    };
+    said.and_then(|()| rewrite::masquerade::<F, P>(packet, L3, header, known, segment.has_header))
         .and_then(|()| emit::leave::<F, P, T>(packet, tables, L3, way, reason))
         .ok_or(Verdict::drop(Reason::RewriteFailed))
 }
@@ -84,11 +89,11 @@ pub(crate) fn obstructed(way: Way, is_reply: bool) -> Verdict {
     }
 }
 
-/// The connection's hop; looked up again when it has gone, and once a second in case the route has changed.
+/// The connection's hop, with [`BENT`] where it is; looked up again when it has gone, and once a second in case the route has changed.
 #[inline(always)]
 fn hop<A: Address, P: Packet, T: Tables<A>>(tables: &T, known: &Known<'_, A>, now: Tick) -> u32 {
     let usable = tables
-        .hop(known.hop)
+        .hop(known.hop & !BENT)
         .is_some_and(|hop| matches!(hop.kind.load(), HOP_FORWARD | HOP_LOCAL));
     let seen = Tick(known.conn.seen.load());
     // Once a second the packet is recorded: it is yet to be, or has just been.
@@ -100,22 +105,33 @@ fn hop<A: Address, P: Packet, T: Tables<A>>(tables: &T, known: &Known<'_, A>, no
     if usable && !due {
         return known.hop;
     }
-    let hop = tables.route(target(tables, known));
+    let target = target(tables, known);
+    let hop = tables.route(target) | bent(target, known.to.dst);
     if hop != known.hop {
         known.conn.hop.store(hop);
     }
     hop
 }
 
-/// Where a packet goes next: with direct routing not to its destination.
+/// [`BENT`] for a packet that goes to `target` and has this destination.
+#[inline(always)]
+pub(crate) fn bent<A: Address>(target: A, destination: A) -> u32 {
+    if target == destination { 0 } else { BENT }
+}
+
+/// Where a packet goes next: with direct routing, or where a neighbour is given, not to its destination.
 #[inline(always)]
 fn target<A: Address, T: Tables<A>>(tables: &T, known: &Known<'_, A>) -> A {
+    let Some(server) = tables.server(known.server) else {
+        return known.to.dst;
+    };
+    if let Some(next) = server.next(known.is_reply()) {
+        return next;
+    }
     if known.is_reply() || !known.word.has(DIRECT) {
         return known.to.dst;
     }
-    tables
-        .server(known.server)
-        .map_or(known.to.dst, |server| A::from_words(server.address.load()))
+    A::from_words(server.address.load())
 }
 
 /// Counts a packet for the real server.

@@ -3,7 +3,11 @@
 //! One implementation reads `__sk_buff`, one `xdp_md`, one a `Vec<u8>` in tests. An access outside of the packet gives
 //! `None`, never a panic.
 
-use crate::abi::{Address, Be16, Be32, ConnKey};
+use crate::{
+    abi::{Address, Be16, Be32, ConnKey},
+    mss,
+    tables::Tables,
+};
 
 /// The bytes of an Ethernet header without tags.
 pub const ETHERNET: u32 = 14;
@@ -61,6 +65,21 @@ pub trait Packet {
         ports: u16,
         zero_is_none: bool,
     ) -> Option<()>;
+
+    /// [`mss::clamp`], as a function of its own where that is better.
+    #[inline(always)]
+    fn clamp_mss<A: Address, T: Tables<A>>(
+        &mut self,
+        tables: &T,
+        l4: u32,
+        server: u32,
+        hop: u32,
+    ) -> Option<()>
+    where
+        Self: Sized,
+    {
+        mss::clamp(self, tables, l4, server, hop)
+    }
 
     /// Payload bytes of each segment of a GSO packet; 0 if it is not one.
     fn segment_size(&self) -> u32;

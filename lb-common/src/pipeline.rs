@@ -1,11 +1,13 @@
 //! The way of one packet, one line a step.
 
+pub use crate::direct::Direct;
 use crate::{
     abi::{
         AVAILABLE, Address, AnswerKey, Be16, Be32, Conn, ConnKey, HOP_LOCAL, KIND_FWMARK,
         NO_OUTPUT, ONE_PACKET, PERSISTENT, REPLY, RESET, RealKey, SCOPE_ANSWERS,
-        SCOPE_CACHE_BYPASS, SCOPE_EXPIRE_REMOVED, SCOPE_HOLD_REMOVED, SCOPE_NO_REUSE, SCOPE_RESETS,
-        SCOPE_REUSE_FIN_WAIT, SCOPE_SLOPPY_TCP, SCOPE_SOCKETS, SCOPE_TELLS_REALS, Tick, V4, Word,
+        SCOPE_CACHE_BYPASS, SCOPE_EXPIRE_REMOVED, SCOPE_HOLD_REMOVED, SCOPE_NO_REUSE, SCOPE_RELAYS,
+        SCOPE_RESETS, SCOPE_REUSE_FIN_WAIT, SCOPE_SLOPPY_TCP, SCOPE_SOCKETS, SCOPE_TELLS_REALS,
+        Tick, V4, Word,
     },
     arp, classify,
     conn::{
@@ -21,7 +23,7 @@ use crate::{
     icmp::error::Refusal,
     link::{self, Content, L3},
     packet::Packet,
-    socket,
+    relay, socket,
     tables::Tables,
     transport::{self, Segment},
     verdict::{Action, Reason, Step, Verdict},
@@ -73,6 +75,8 @@ pub trait Parts {
     fn follow(&mut self) -> u64;
     /// [`classify`].
     fn classify(&mut self) -> u64;
+    /// [`relay::relay`].
+    fn relay(&mut self) -> u64;
     /// [`schedule`].
     fn schedule(&mut self) -> u64;
     /// [`persist`].
@@ -99,6 +103,9 @@ pub fn network<X: Parts>(parts: &mut X) -> Verdict {
         word = parts.control();
     } else if word == UNKNOWN {
         word = parts.classify();
+    }
+    if word == RELAYED {
+        word = parts.relay();
     }
     if word == OPEN {
         let mut choices = 0;
@@ -133,64 +140,6 @@ pub fn network<X: Parts>(parts: &mut X) -> Verdict {
     }
 }
 
-/// The parts, called directly: everywhere but in a program.
-pub struct Direct<'a, F, P, T> {
-    packet: &'a mut P,
-    tables: &'a T,
-    family: core::marker::PhantomData<F>,
-}
-
-impl<'a, F: Family, P: Packet, T: Tables<F::Address>> Direct<'a, F, P, T> {
-    /// For this packet and these tables.
-    pub fn new(packet: &'a mut P, tables: &'a T) -> Self {
-        Self {
-            packet,
-            tables,
-            family: core::marker::PhantomData,
-        }
-    }
-}
-
-impl<F: Family, P: Packet, T: Tables<F::Address>> Parts for Direct<'_, F, P, T> {
-    const REFUSES: bool = !P::EARLY;
-
-    fn follow(&mut self) -> u64 {
-        follow::<F, P, T>(self.packet, self.tables)
-    }
-
-    fn classify(&mut self) -> u64 {
-        classify::<F, P, T>(self.packet, self.tables)
-    }
-
-    fn schedule(&mut self) -> u64 {
-        schedule(self.tables)
-    }
-
-    fn persist(&mut self) -> u64 {
-        persist(self.tables)
-    }
-
-    fn create(&mut self) -> u64 {
-        create(self.tables)
-    }
-
-    fn once(&mut self) -> u64 {
-        once::<F, P, T>(self.packet, self.tables)
-    }
-
-    fn control(&mut self) -> u64 {
-        F::control(self.packet, self.tables)
-    }
-
-    fn refuse(&mut self, why: u64) -> u64 {
-        refuse::<F, P, T>(self.packet, self.tables, why)
-    }
-
-    fn arp(&mut self) -> u64 {
-        F::arp(self.packet, self.tables)
-    }
-}
-
 /// [`handle`] with [`Direct`] parts.
 pub fn run<P: Packet, T: Tables<V4>>(packet: &mut P, tables: &T) -> Verdict {
     let bytes = packet.arrival().length;
@@ -219,6 +168,8 @@ pub const CHOSEN: u64 = u64::MAX - 5;
 pub const PERSIST: u64 = u64::MAX - 7;
 /// What [`create`] gives for a packet that is scheduled by itself.
 pub const ALONE: u64 = u64::MAX - 6;
+/// What [`classify`] gives for a packet of a service that relays.
+pub const RELAYED: u64 = u64::MAX - 8;
 /// How often it is made again.
 const CHOICES: u32 = 4;
 
@@ -375,12 +326,14 @@ fn service<F: Family, P: Packet, T: Tables<F::Address>>(packet: &P, tables: &T) 
         let to_host = is_local(tables, key.dst);
         return Err(Verdict::refuse(Reason::UnknownReply, 0, !to_host));
     }
-    let opens = match segment.event {
-        Some(Event::Syn) | None => true,
-        Some(Event::Rst) => return Err(Verdict::pass(Reason::NoConnection)),
-        Some(Event::Fin | Event::Ack | Event::Nothing) => flags & SCOPE_SLOPPY_TCP != 0,
+    let (opens, others) = match segment.event {
+        Some(Event::Syn) | None => (true, 0),
+        Some(Event::Rst) => (false, SCOPE_RELAYS),
+        Some(Event::Fin | Event::Ack | Event::Nothing) => {
+            (flags & SCOPE_SLOPPY_TCP != 0, SCOPE_RELAYS | SCOPE_RESETS)
+        }
     };
-    if !opens && flags & SCOPE_RESETS == 0 {
+    if !opens && flags & others == 0 {
         return Err(Verdict::pass(Reason::NoConnection));
     }
     // Nobody can be answered at such an address; the host's stack drops it.
@@ -397,10 +350,20 @@ fn service<F: Family, P: Packet, T: Tables<F::Address>>(packet: &P, tables: &T) 
     {
         return Err(Verdict::pass(Reason::NoService));
     }
+    if flags & SCOPE_RELAYS != 0 && relay::is_for(tables, service) {
+        return Ok(match tables.scratch() {
+            Some(scratch) => {
+                scratch.service.store(service);
+                RELAYED
+            }
+            None => Verdict::drop(Reason::Busy).word(),
+        });
+    }
     if !opens {
-        let resets = tables
-            .service(service)
-            .is_some_and(|service| service.flags.load() & RESET != 0);
+        let resets = segment.event != Some(Event::Rst)
+            && tables
+                .service(service)
+                .is_some_and(|service| service.flags.load() & RESET != 0);
         return Err(if service != 0 && resets {
             Verdict::refuse(Reason::Reset, 0, false)
         } else {

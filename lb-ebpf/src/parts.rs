@@ -7,7 +7,7 @@ use aya_ebpf::{
     bindings::{__sk_buff, xdp_md},
     programs::TcContext,
 };
-use lb_common::{arp, family::Ipv4, icmp, pipeline, verdict::Verdict};
+use lb_common::{abi::V4, arp, family::Ipv4, icmp, mss, pipeline, relay, verdict::Verdict};
 
 use crate::{skb::Skb, tables::MAPS, xdp::Frame};
 
@@ -39,6 +39,11 @@ impl pipeline::Parts for Functions {
     #[inline(always)]
     fn classify(&mut self) -> u64 {
         bpvs_classify(self.context, self.egress)
+    }
+
+    #[inline(always)]
+    fn relay(&mut self) -> u64 {
+        bpvs_relay(self.context, self.egress)
     }
 
     #[inline(always)]
@@ -101,11 +106,29 @@ extern "C" fn bpvs_follow(context: *mut __sk_buff, egress: u32) -> u64 {
     pipeline::follow::<Ipv4, _, _>(&mut Skb::new(&context, egress != 0), &MAPS)
 }
 
+/// [`mss::clamp`]: part of a part, for few packets come here. 0: the packet could not be written.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn bpvs_mss(context: *mut __sk_buff, l4: u32, server: u32, hop: u32) -> u64 {
+    let context = TcContext::new(context);
+    // The longest IPv4 header ends before that; the verifier is to know.
+    let l4 = used(l4) & 0x7f;
+    let mut packet = Skb::new(&context, false);
+    u64::from(mss::clamp::<V4, _, _>(&mut packet, &MAPS, l4, used(server), used(hop)).is_some())
+}
+
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn bpvs_classify(context: *mut __sk_buff, egress: u32) -> u64 {
     let context = packet(context, egress);
     pipeline::classify::<Ipv4, _, _>(&mut Skb::new(&context, egress != 0), &MAPS)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn bpvs_relay(context: *mut __sk_buff, egress: u32) -> u64 {
+    let context = packet(context, egress);
+    relay::relay::<Ipv4, _, _>(&mut Skb::new(&context, egress != 0), &MAPS)
 }
 
 #[unsafe(no_mangle)]
@@ -194,6 +217,12 @@ impl pipeline::Parts for Early {
     #[inline(always)]
     fn create(&mut self) -> u64 {
         bpvs_create()
+    }
+
+    /// Few are relayed, and TC does it as well.
+    #[inline(always)]
+    fn relay(&mut self) -> u64 {
+        Verdict::hand_over().word()
     }
 
     /// Such packets have been handed over.

@@ -15,12 +15,16 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use lb_common::{
-    abi::{Be16, Be32},
+    abi::{Address, Be16, Be32},
     packet::{Arrival, ETHERNET, Ends, Packet},
+    tables::Tables,
     transport::TCP,
 };
 
-use crate::memory::{self, Bounds};
+use crate::{
+    memory::{self, Bounds},
+    parts,
+};
 
 /// `BPF_ADJ_ROOM_MAC`.
 const AFTER_ETHERNET: i32 = 1;
@@ -168,6 +172,17 @@ impl Packet for Skb<'_> {
             return None;
         }
         Some(())
+    }
+
+    #[inline(always)]
+    fn clamp_mss<A: Address, T: Tables<A>>(
+        &mut self,
+        _tables: &T,
+        l4: u32,
+        server: u32,
+        hop: u32,
+    ) -> Option<()> {
+        (parts::bpvs_mss(self.context.skb.skb, l4, server, hop) != 0).then_some(())
     }
 
     #[inline(always)]

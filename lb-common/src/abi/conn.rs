@@ -131,7 +131,7 @@ pub struct Conn<A> {
     pub dport: Shared<Be16>,
     /// Real server: index into the servers map.
     pub server: Shared<u32>,
-    /// Next hop of packets of this direction: index into the hops map.
+    /// Next hop of packets of this direction: index into the hops map, with [`BENT`](super::BENT).
     pub hop: Shared<u32>,
     /// The delta that the new addresses make in the IP header's and the transport's checksum.
     pub addresses_delta: Shared<u16>,

@@ -69,6 +69,10 @@ pub const HOP_REDIRECT: u32 = 4;
 /// namespace behind it. Indexes of interfaces have 31 bits.
 pub const ENTER: u32 = 1 << 31;
 
+/// With the index of a [`Hop`], where a connection has one: it is not on the way to the packet's destination, by which the kernel
+/// therefore cannot find the neighbour. Ethernet addresses whose lease is over are then the best there is.
+pub const BENT: u32 = 1 << 31;
+
 /// A next hop. One cache line; index 0 is never used.
 ///
 /// The daemon changes it in place: it makes `sequence` odd, writes, and makes it even again. A reader that sees an odd or

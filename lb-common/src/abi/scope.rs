@@ -62,6 +62,8 @@ pub const SCOPE_HOLD_REMOVED: u32 = 4096;
 pub const SCOPE_TELLS_REALS: u32 = 8192;
 /// Scope flag: an ICMP error about no known connection may open one (`schedule_icmp`).
 pub const SCOPE_SCHEDULE_ICMP: u32 = 16384;
+/// Scope flag: some service relays every packet.
+pub const SCOPE_RELAYS: u32 = 65536;
 /// Scope flag: TCP's states are those of a director that is being flooded (`secure_tcp`).
 pub const SCOPE_SECURE_TCP: u32 = 1 << SECURE_TCP_BIT;
 /// The place of that flag.

@@ -101,6 +101,11 @@ pub const SCHEDULER_NONE: u8 = 14;
 pub const NO_SOCKET: u8 = 1;
 /// Service option: local sockets reach it at the loopback addresses too, by a key of [`KIND_LOOPBACK`].
 pub const LOOPBACK: u8 = 2;
+/// Service option: every packet goes to the newest real server's hop as it is, whatever it is of a connection, and nothing
+/// is remembered.
+pub const RELAY: u8 = 4;
+/// Service option: what a TCP end says in its SYN that it takes at a time is lowered to what fits through this host.
+pub const CLAMP_MSS: u8 = 8;
 
 /// Service flag: ARP, neighbour requests and ping for the service address are answered.
 pub const ANSWER: u8 = 1;
@@ -137,7 +142,7 @@ pub struct Service {
     pub flags: Shared<u8>,
     /// [`KIND_ADDRESS`] or [`KIND_FWMARK`].
     pub kind: Shared<u8>,
-    /// [`NO_SOCKET`] and [`LOOPBACK`].
+    /// [`NO_SOCKET`] and the other service options.
     pub options: Shared<u8>,
     /// Source NAT to this address; all zero: the address of the hop.
     pub nat_address: Shared<[Be32; 4]>,
@@ -260,8 +265,8 @@ pub struct Server {
     /// How often this place has been given to a new real server, modulo 256: with the index it makes a name that lblc and
     /// lblcr can remember ([`Server::name`]).
     pub life: Shared<u32>,
-    /// Zero.
-    pub pad: [u32; 4],
+    /// The neighbour by which packets get there; all zero: by the route to [`Server::address`].
+    pub via: Shared<[Be32; 4]>,
     /// Connections that IPVS counts as active.
     pub active: Shared<u32>,
     /// All connections, active or not.
@@ -271,8 +276,10 @@ pub struct Server {
     /// 1: it has reached its upper threshold and not yet come below the lower one (`IP_VS_DEST_F_OVERLOAD`). A word of
     /// its own, for the programs write it.
     pub overload: Shared<u32>,
+    /// The neighbour by which replies go; all zero: by the route to the client.
+    pub return_via: Shared<[Be32; 4]>,
     /// Zero.
-    pub pad2: [u32; 12],
+    pub pad2: [u32; 8],
 }
 
 /// The most places for real servers: an index has so many bits in a name.
@@ -280,6 +287,22 @@ pub const SERVERS_MAX: u32 = 1 << NAME_BITS;
 const NAME_BITS: u32 = 24;
 
 impl Server {
+    /// The neighbour by which packets of one direction go whatever the routes say; none: the routes say it.
+    #[inline(always)]
+    pub fn next<A: Address>(&self, is_reply: bool) -> Option<A> {
+        let next = if is_reply {
+            self.return_via.load()
+        } else {
+            self.via.load()
+        };
+        let next = A::from_words(next);
+        if next == A::default() {
+            None
+        } else {
+            Some(next)
+        }
+    }
+
     /// The name of the real server that has this place: another one once the place is somebody else's.
     #[inline(always)]
     pub fn name(&self, index: u32) -> u32 {

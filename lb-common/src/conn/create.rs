@@ -11,6 +11,7 @@ use crate::{
         METHOD_DIRECT, NO_OUTPUT, ONE_PACKET, PERSISTENT, REPLY, SOURCE_NAT, Server, Service,
         Shared, TemplateKey, Tick, Tuple, Word,
     },
+    forward,
     schedule::{self, Pick},
     tables::{InsertError, Ring, Tables, Traffic, Turn},
     transport,
@@ -251,8 +252,11 @@ fn insert<A: Address, T: Tables<A>>(
     };
     let direct = server.method.load() == METHOD_DIRECT;
     let address = A::from_words(server.address.load());
-    let to_server = tables.route(address);
-    let to_client = tables.route(key.src);
+    let next = server.next(false).unwrap_or(address);
+    let to_server = tables.route(next);
+    let back: Option<A> = server.next(true);
+    let next_back = back.unwrap_or(key.src);
+    let to_client = tables.route(next_back);
     if !leads_on(tables, to_server) {
         return Outcome::NoRoute;
     }
@@ -262,7 +266,9 @@ fn insert<A: Address, T: Tables<A>>(
         to.dport = port(service, server, key.dport);
         // The answer to a single packet is not translated back.
         if !once {
-            to.src = source_address(tables, service, address, key.src, to_server, to_client);
+            // Replies that go by a neighbour's come back here in any case.
+            let client_hop = if back.is_some() { 0 } else { to_client };
+            to.src = source_address(tables, service, address, key.src, to_server, client_hop);
         }
     }
     if to.src == A::default() {
@@ -280,7 +286,10 @@ fn insert<A: Address, T: Tables<A>>(
     let plan = Plan {
         key,
         to,
-        hops: (to_server, to_client),
+        hops: (
+            to_server | forward::bent(next, to.dst),
+            to_client | forward::bent(next_back, key.src),
+        ),
         ticket,
         deadline: tables.now().plus(FRESH),
         state: if key.protocol() == transport::TCP {
@@ -305,7 +314,7 @@ pub(super) struct Plan<A> {
     pub key: ConnKey<A>,
     /// Their addresses and ports after the rewrite; the source port may still become another one.
     pub to: Tuple<A>,
-    /// The hops to the real server and to the client.
+    /// The hops to the real server and to the client, with [`BENT`](crate::abi::BENT).
     pub hops: (u32, u32),
     /// The slot in a ring.
     pub ticket: u32,

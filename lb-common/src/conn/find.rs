@@ -18,7 +18,7 @@ pub struct Known<'t, A> {
     pub to: Tuple<A>,
     /// The real server.
     pub server: u32,
-    /// The next hop.
+    /// The next hop, with [`BENT`](crate::abi::BENT).
     pub hop: u32,
     /// Delta of the addresses.
     pub addresses_delta: u16,

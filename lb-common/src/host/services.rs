@@ -111,12 +111,13 @@ pub(super) fn no_server() -> Server {
         lower_threshold: Shared::new(0),
         last_weight: Shared::new(0),
         life: Shared::new(0),
-        pad: [0; 4],
+        via: Shared::new([Be32::ZERO; 4]),
         active: Shared::new(0),
         total: Shared::new(0),
         templates: Shared::new(0),
         overload: Shared::new(0),
-        pad2: [0; 12],
+        return_via: Shared::new([Be32::ZERO; 4]),
+        pad2: [0; 8],
     }
 }
 
@@ -255,6 +256,13 @@ impl<A: Address> Memory<A> {
         let server = &self.servers[server as usize];
         server.upper_threshold.store(upper);
         server.lower_threshold.store(lower);
+    }
+
+    /// Has packets of one direction, or of both, sent by a neighbour; the default for what the routes say.
+    pub fn set_neighbours(&mut self, server: u32, via: A, return_via: A) {
+        let server = &self.servers[server as usize];
+        server.via.store(via.words());
+        server.return_via.store(return_via.words());
     }
 
     /// Makes a service persistent: for so many seconds, by these bits of a client's address.

@@ -335,6 +335,12 @@ Examples:
         /// Let local sockets reach it at 127.0.0.1 too
         #[arg(long)]
         loopback: bool,
+        /// Send every packet of the mark to the newest server as it is, and remember nothing; a firewall mark
+        #[arg(long)]
+        relay: bool,
+        /// Lower the MSS in TCP's SYNs to what fits through this host
+        #[arg(long)]
+        clamp_mss: bool,
         /// Forget an idle established TCP connection after this time, as 15m or 2h
         #[arg(long, value_name = "TIME", value_parser = timeout)]
         tcp_timeout: Option<Duration>,
@@ -385,6 +391,9 @@ Examples:
         #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
               default_missing_value = "true", group = "change")]
         loopback: Option<bool>,
+        /// Lower the MSS in TCP's SYNs: --clamp-mss, --clamp-mss=false
+        #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", group = "change")]
+        clamp_mss: Option<bool>,
         /// Timeout of an established TCP connection, or `default` for the scope's
         #[arg(long, value_name = "TIME|default", value_parser = timeout_or_default, group = "change")]
         tcp_timeout: Option<TimeoutEdit>,

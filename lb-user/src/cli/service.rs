@@ -22,6 +22,8 @@ pub(super) async fn service(context: &Context, command: ServiceCommand) -> Resul
             answer,
             socket,
             loopback,
+            relay,
+            clamp_mss,
             tcp_timeout,
             udp_timeout,
         } => {
@@ -42,6 +44,8 @@ pub(super) async fn service(context: &Context, command: ServiceCommand) -> Resul
                 answer,
                 socket,
                 loopback,
+                relay,
+                clamp_mss,
                 timeouts,
                 ..Service::new(key, scheduler)
             };
@@ -65,6 +69,7 @@ pub(super) async fn service(context: &Context, command: ServiceCommand) -> Resul
             answer,
             socket,
             loopback,
+            clamp_mss,
             tcp_timeout,
             udp_timeout,
         } => {
@@ -83,6 +88,7 @@ pub(super) async fn service(context: &Context, command: ServiceCommand) -> Resul
                 answer,
                 socket,
                 loopback,
+                clamp_mss,
                 tcp_timeout: timeout(tcp_timeout, "default"),
                 udp_timeout: timeout(udp_timeout, "default"),
             };

@@ -35,6 +35,8 @@ pub(super) fn flags(service: &ListedService) -> String {
         ("answer", service.answer),
         ("reset", service.reset),
         ("loopback", service.loopback),
+        ("relay", service.relay),
+        ("clamp-mss", service.clamp_mss),
         ("socket=false", !service.socket),
     ];
     for (name, set) in switches {

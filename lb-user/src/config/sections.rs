@@ -1,6 +1,7 @@
 //! The sections of a file and what they mean.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -91,7 +92,7 @@ fn swarm(top: &Section<'_>) -> Result<Option<swarm::Options>, Problem> {
     let Some(providers) = top.table("provider", "[provider]", &["swarm"], example)? else {
         return Ok(None);
     };
-    let known = ["docker", "sandboxes", "timeout"];
+    let known = ["docker", "sandboxes", "timeout", "client-address"];
     let Some(section) = providers.table("swarm", example, &known, example)? else {
         return Ok(None);
     };
@@ -104,6 +105,9 @@ fn swarm(top: &Section<'_>) -> Result<Option<swarm::Options>, Problem> {
     }
     if let Some(timeout) = timeout(&section, "timeout")? {
         options.tcp_timeout = timeout;
+    }
+    if let Some(clients) = section.word("client-address", "\"keep\"", str::parse)? {
+        options.clients = clients;
     }
     Ok(Some(options))
 }
@@ -148,6 +152,8 @@ fn declared(text: &str, section: &Section<'_>, names: &Names) -> Result<Declared
         "answer",
         "socket",
         "loopback",
+        "relay",
+        "clamp-mss",
         "timeouts",
         "server",
     ];
@@ -250,6 +256,8 @@ fn service(
     service.answer = section.flag("answer")?.unwrap_or(false);
     service.socket = section.flag("socket")?.unwrap_or(true);
     service.loopback = section.flag("loopback")?.unwrap_or(false);
+    service.relay = section.flag("relay")?.unwrap_or(false);
+    service.clamp_mss = section.flag("clamp-mss")?.unwrap_or(false);
     service.scheduler_flags = section
         .parsed("scheduler-flags", "sh-port")?
         .unwrap_or_default();
@@ -272,6 +280,8 @@ fn service(
         "address",
         "weight",
         "method",
+        "via",
+        "return-via",
         "upper-threshold",
         "lower-threshold",
     ];
@@ -311,9 +321,18 @@ fn server(section: &Section<'_>, key: &ServiceKey) -> Result<(Server, Range<usiz
         let given = section.number(name, u64::from(MAX_THRESHOLD), ModelError::Threshold)?;
         Ok(given.unwrap_or(0) as u32)
     };
+    let neighbour = |name| -> Result<Option<IpAddr>, Problem> {
+        let read = |text: &str| {
+            let wrong = |_| ModelError::Address(text.into());
+            text.parse().map_err(wrong)
+        };
+        section.word(name, "10.0.1.1", read)
+    };
     let server = Server {
         upper_threshold: threshold("upper-threshold")?,
         lower_threshold: threshold("lower-threshold")?,
+        via: neighbour("via")?,
+        return_via: neighbour("return-via")?,
         ..Server::new(key, socket, weight as u32, method).map_err(wrong)?
     };
     server.check(key).map_err(wrong)?;

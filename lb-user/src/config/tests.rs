@@ -474,11 +474,17 @@ fn a_swarm_to_follow() {
     assert_eq!(swarm("").unwrap(), None);
     let options = swarm("[provider.swarm]").unwrap().unwrap();
     assert_eq!(options, swarm::Options::default());
-    let text = "[provider.swarm]\ndocker = \"/d.sock\"\nsandboxes = \"/s\"\ntimeout = \"8h\"";
+    let text = "[provider.swarm]\ndocker = \"/d.sock\"\nsandboxes = \"/s\"\ntimeout = \"8h\"\nclient-address = \"keep\"";
     let options = swarm(text).unwrap().unwrap();
+    assert_eq!(options.clients, swarm::ClientAddress::Keep);
     assert_eq!(options.docker, "/d.sock");
     assert_eq!(options.sandboxes, Path::new("/s"));
     assert_eq!(options.tcp_timeout.as_secs(), 8 * 3600);
+    let error = swarm("[provider.swarm]\nclient-address = \"true\"").unwrap_err();
+    assert!(
+        error.to_string().contains("have: keep, translate"),
+        "{error}"
+    );
     let error = swarm("[provider.swarm]\ntimeouts = \"8h\"").unwrap_err();
     assert!(
         error.to_string().contains("unknown key `timeouts`"),

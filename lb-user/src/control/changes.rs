@@ -1,6 +1,7 @@
 //! A difference in words, one line each: `+` for what comes, `-` for what goes, `~` for what changes.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 
 use crate::model::{
     MarkRule, Server, Service, ServiceKey, ServiceTimeouts, Setting, Settings, SourceNat, Table,
@@ -112,6 +113,14 @@ fn server_changes(key: ServiceKey, old: &Server, new: &Server, lines: &mut Vec<S
     for ((name, before), (_, after)) in thresholds(old).into_iter().zip(thresholds(new)) {
         line(name, before.to_string(), after.to_string());
     }
+    for ((name, before), (_, after)) in neighbours(old).into_iter().zip(neighbours(new)) {
+        let text = |address: Option<IpAddr>| address.map_or("-".into(), |there| there.to_string());
+        line(name, text(before), text(after));
+    }
+}
+
+const fn neighbours(server: &Server) -> [(&'static str, Option<IpAddr>); 2] {
+    [("via", server.via), ("return-via", server.return_via)]
 }
 
 const fn thresholds(server: &Server) -> [(&'static str, u32); 2] {
@@ -152,7 +161,7 @@ fn described(service: &Service) -> String {
 
 /// All attributes by their names, the scheduler first: what they are unless given, in a word, and what they are if they
 /// are given.
-fn attributes(service: &Service) -> [(&'static str, &'static str, Option<String>); 11] {
+fn attributes(service: &Service) -> [(&'static str, &'static str, Option<String>); 13] {
     let flag = |set: bool| set.then(|| "on".to_owned());
     let persistence = service.persistence;
     let given =
@@ -182,6 +191,8 @@ fn attributes(service: &Service) -> [(&'static str, &'static str, Option<String>
         ("answer", "off", flag(service.answer)),
         ("socket", "on", (!service.socket).then(|| "off".into())),
         ("loopback", "off", flag(service.loopback)),
+        ("relay", "off", flag(service.relay)),
+        ("clamp-mss", "off", flag(service.clamp_mss)),
         ("timeouts", "default", given),
     ]
 }

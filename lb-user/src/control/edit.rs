@@ -30,6 +30,8 @@ pub struct ServiceEdit {
     pub socket: Option<bool>,
     /// Whether it is reached at the loopback addresses.
     pub loopback: Option<bool>,
+    /// Whether the MSS in its SYNs is lowered.
+    pub clamp_mss: Option<bool>,
     /// A timeout of its own for established TCP connections, or (inner `None`) the scope's.
     pub tcp_timeout: Option<Option<Duration>>,
     /// A timeout of its own for UDP, or (inner `None`) the scope's.
@@ -69,6 +71,7 @@ impl ServiceEdit {
         service.answer = self.answer.unwrap_or(service.answer);
         service.socket = self.socket.unwrap_or(service.socket);
         service.loopback = self.loopback.unwrap_or(service.loopback);
+        service.clamp_mss = self.clamp_mss.unwrap_or(service.clamp_mss);
         service.timeouts.tcp = self.tcp_timeout.unwrap_or(service.timeouts.tcp);
         service.timeouts.udp = self.udp_timeout.unwrap_or(service.timeouts.udp);
         Ok(service)

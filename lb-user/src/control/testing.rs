@@ -77,15 +77,26 @@ pub(crate) fn table_strategy() -> impl Strategy<Value = Table> {
         Just(ForwardingMethod::Direct)
     ];
     let servers = vec((1u8..6, 0u32..3, method, 0u32..2), 0..5);
-    let switches = any::<[bool; 8]>();
+    let switches = any::<[bool; 10]>();
     let service = (key, scheduler, source_nat, persistence, switches, servers).prop_map(
         |(key, scheduler, source_nat, persistence, switches, servers)| {
-            let [answer, one_packet, reset, socket, loopback, flags @ ..] = switches;
+            let [
+                answer,
+                one_packet,
+                reset,
+                socket,
+                loopback,
+                relay,
+                clamp_mss,
+                flags @ ..,
+            ] = switches;
             let mut service = Service::new(key, scheduler);
             service.source_nat = source_nat;
             service.answer = answer && key.socket().is_some();
             service.loopback = loopback && key.port().is_some();
             service.socket = socket || service.loopback;
+            service.relay = relay && key.socket().is_none();
+            service.clamp_mss = clamp_mss;
             service.scheduler_flags = SchedulerFlags::new(flags);
             service.persistence = persistence;
             if key.socket().is_some_and(|socket| socket.port() == 0) {
@@ -98,11 +109,18 @@ pub(crate) fn table_strategy() -> impl Strategy<Value = Table> {
             let port = key.port().unwrap_or(0);
             for (host, weight, method, threshold) in servers {
                 let socket = SocketAddr::new([10, 1, 0, host].into(), port);
+                let method = if service.relay {
+                    ForwardingMethod::Direct
+                } else {
+                    method
+                };
                 if service.server(socket).is_none() {
                     let server = Server::new(&key, socket, weight, method).unwrap();
                     service.servers.push(Server {
                         upper_threshold: 2 * threshold,
                         lower_threshold: threshold,
+                        via: (threshold > 0).then(|| [10, 2, 0, host].into()),
+                        return_via: (weight > 1).then(|| [10, 2, 1, host].into()),
                         ..server
                     });
                 }

@@ -1,12 +1,12 @@
 //! What the maps say of a service and of a server, but for how they hang together.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use lb_common::abi::{
-    self, ANSWER, Address, Be16, Be32, LOOPBACK, METHOD_DIRECT, METHOD_MASQUERADE, NO_SOCKET,
-    ONE_PACKET, PERSISTENT, RESET, SCHEDULER_FLAG_1, SCHEDULER_FLAG_2, SCHEDULER_FLAG_3,
-    SOURCE_NAT, V4,
+    self, ANSWER, Address, Be16, Be32, CLAMP_MSS, LOOPBACK, METHOD_DIRECT, METHOD_MASQUERADE,
+    NO_SOCKET, ONE_PACKET, PERSISTENT, RELAY, RESET, SCHEDULER_FLAG_1, SCHEDULER_FLAG_2,
+    SCHEDULER_FLAG_3, SOURCE_NAT, V4,
 };
 
 use super::{DatapathError, words};
@@ -54,7 +54,12 @@ pub(super) fn write_service(place: &abi::Service, service: &Service) -> Result<(
     place.tcp_seconds.store(tcp.map_or(0, words::seconds));
     place.udp_seconds.store(udp.map_or(0, words::seconds));
     place.nat_address.store(address);
-    let options = [(!service.socket, NO_SOCKET), (service.loopback, LOOPBACK)];
+    let options = [
+        (!service.socket, NO_SOCKET),
+        (service.loopback, LOOPBACK),
+        (service.relay, RELAY),
+        (service.clamp_mss, CLAMP_MSS),
+    ];
     place.options.store(
         options
             .into_iter()
@@ -108,6 +113,8 @@ pub(super) fn read_service(place: &abi::Service, key: ServiceKey) -> Service {
         answer: flags & ANSWER != 0,
         socket: place.options.load() & NO_SOCKET == 0,
         loopback: place.options.load() & LOOPBACK != 0,
+        relay: place.options.load() & RELAY != 0,
+        clamp_mss: place.options.load() & CLAMP_MSS != 0,
         timeouts: ServiceTimeouts {
             tcp: some(place.tcp_seconds.load()),
             udp: some(place.udp_seconds.load()),
@@ -136,6 +143,13 @@ pub(super) fn write_server(place: &abi::Server, server: &Server, new: bool) {
     place.method.store(method_number(server.method));
     place.upper_threshold.store(server.upper_threshold);
     place.lower_threshold.store(server.lower_threshold);
+    // One of another family is refused before.
+    let neighbour = |address: Option<IpAddr>| {
+        let words = address.and_then(|address| words::address_words(address).ok());
+        words.unwrap_or_default()
+    };
+    place.via.store(neighbour(server.via));
+    place.return_via.store(neighbour(server.return_via));
     place.overload.store(u32::from(overloaded(
         server,
         place.total.load(),
@@ -161,6 +175,7 @@ fn overloaded(server: &Server, connections: u32, before: bool) -> bool {
 
 /// Back from [`write_server`].
 pub(super) fn read_server(place: &abi::Server) -> Server {
+    let neighbour = |next: Option<V4>| next.map(words::address);
     Server {
         address: words::address(V4::from_words(place.address.load())),
         port: place.port.load().get(),
@@ -168,6 +183,8 @@ pub(super) fn read_server(place: &abi::Server) -> Server {
         method: method(place.method.load()),
         upper_threshold: place.upper_threshold.load(),
         lower_threshold: place.lower_threshold.load(),
+        via: neighbour(place.next(false)),
+        return_via: neighbour(place.next(true)),
     }
 }
 
@@ -244,12 +261,13 @@ mod tests {
             lower_threshold: 0.into_shared(),
             last_weight: 0.into_shared(),
             life: 0.into_shared(),
-            pad: [0; 4],
+            via: [Be32::ZERO; 4].into_shared(),
             active: 0.into_shared(),
             total: 0.into_shared(),
             templates: 0.into_shared(),
             overload: 0.into_shared(),
-            pad2: [0; 12],
+            return_via: [Be32::ZERO; 4].into_shared(),
+            pad2: [0; 8],
         }
     }
 

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use lb_common::abi::{
     self, Address, Be16, ConnKey, LBLC_EXPIRATION, LBLCR_EXPIRATION, MarkKey, SCOPE_ANSWERS,
     SCOPE_CACHE_BYPASS, SCOPE_EXPIRE_QUIESCENT, SCOPE_EXPIRE_REMOVED, SCOPE_FWMARKS,
-    SCOPE_HOLD_REMOVED, SCOPE_MARK_MASKS, SCOPE_NO_REUSE, SCOPE_PORT_ZERO, SCOPE_RESETS,
-    SCOPE_REUSE_FIN_WAIT, SCOPE_SCHEDULE_ICMP, SCOPE_SECURE_TCP, SCOPE_SLOPPY_TCP, SCOPE_SOCKETS,
-    SCOPE_TELLS_REALS, SHAPES, Shape, Tick, V4,
+    SCOPE_HOLD_REMOVED, SCOPE_MARK_MASKS, SCOPE_NO_REUSE, SCOPE_PORT_ZERO, SCOPE_RELAYS,
+    SCOPE_RESETS, SCOPE_REUSE_FIN_WAIT, SCOPE_SCHEDULE_ICMP, SCOPE_SECURE_TCP, SCOPE_SLOPPY_TCP,
+    SCOPE_SOCKETS, SCOPE_TELLS_REALS, SHAPES, Shape, Tick, V4,
 };
 use lb_common::conn::state;
 
@@ -42,6 +42,7 @@ pub(super) struct Has {
     pub(super) answers: bool,
     pub(super) resets: bool,
     pub(super) sockets: bool,
+    pub(super) relays: bool,
 }
 
 impl Rules {
@@ -232,6 +233,7 @@ impl Rules {
             (has.port_zero, SCOPE_PORT_ZERO),
             (has.answers, SCOPE_ANSWERS),
             (has.resets, SCOPE_RESETS),
+            (has.relays, SCOPE_RELAYS),
             (has.sockets && on(Setting::SocketHook), SCOPE_SOCKETS),
             (self.masks, SCOPE_MARK_MASKS),
             (self.defence.secure_tcp, SCOPE_SECURE_TCP),

@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use lb_common::abi::{self, ANSWER, LOOPBACK, NO_SOCKET, RESET, V4};
+use lb_common::abi::{self, ANSWER, LOOPBACK, NO_SOCKET, RELAY, RESET, V4};
 
 use super::loopback;
 use super::maps::Maps;
@@ -33,7 +33,7 @@ impl Part {
             key,
             at,
             place.flags.load(),
-            place.options.load() & (LOOPBACK | NO_SOCKET),
+            place.options.load() & (LOOPBACK | NO_SOCKET | RELAY),
         )
     }
 
@@ -72,6 +72,7 @@ pub(super) struct Together {
     port_zero: usize,
     resets: usize,
     sockets: usize,
+    relays: usize,
     answered: HashMap<IpAddr, usize>,
     /// Of several the first in a listing has it.
     loopbacks: HashMap<abi::ServiceKey<V4>, BTreeSet<(ServiceKey, u32)>>,
@@ -118,6 +119,7 @@ impl Together {
             ),
             (part.flags & RESET != 0, &mut self.resets),
             (part.options & NO_SOCKET == 0, &mut self.sockets),
+            (part.options & RELAY != 0, &mut self.relays),
         ];
         counted
             .into_iter()
@@ -135,6 +137,7 @@ impl Together {
             port_zero: self.port_zero > 0,
             resets: self.resets > 0,
             sockets: self.sockets > 0,
+            relays: self.relays > 0,
             answers,
         }
     }
@@ -177,7 +180,7 @@ mod tests {
             part("tcp:10.0.0.1:80", 1, ANSWER, LOOPBACK),
             part("tcp:10.0.0.1:0", 2, ANSWER | RESET, NO_SOCKET),
             part("tcp:10.0.0.2:80", 3, 0, LOOPBACK | NO_SOCKET),
-            part("fwmark:7", 4, RESET, NO_SOCKET),
+            part("fwmark:7", 4, RESET, NO_SOCKET | RELAY),
         ];
         let mut together = Together::default();
         parts
@@ -185,30 +188,37 @@ mod tests {
             .for_each(|part| together.replace(None, Some(part)));
         let flags = |there: &Together| {
             let has = there.has(false);
-            [has.fwmarks, has.port_zero, has.resets, has.sockets]
+            [
+                has.fwmarks,
+                has.port_zero,
+                has.resets,
+                has.sockets,
+                has.relays,
+            ]
         };
         let address = "10.0.0.1".parse().unwrap();
-        assert_eq!(flags(&together), [true; 4]);
+        assert_eq!(flags(&together), [true; 5]);
         assert_eq!(together.answered().collect::<Vec<_>>(), [address]);
         let key = parts[0].loopback().unwrap();
         assert_eq!(parts[2].loopback(), Some(key));
         assert_eq!(together.loopback(&key), Some(1));
 
         together.replace(Some(&parts[1]), None);
-        assert_eq!(flags(&together), [true, false, true, true]);
+        assert_eq!(flags(&together), [true, false, true, true, true]);
         assert!(together.answers(address));
         together.replace(Some(&parts[0]), None);
-        assert_eq!(flags(&together), [true, false, true, false]);
+        assert_eq!(flags(&together), [true, false, true, false, true]);
         assert!(!together.answers(address));
         assert_eq!(together.loopback(&key), Some(3));
         assert_eq!(together.loopbacks().len(), 1);
+        together.replace(Some(&parts[3]), None);
+        assert_eq!(flags(&together), [false; 5]);
         // An edit.
         let edited = part("tcp:10.0.0.2:80", 3, ANSWER, NO_SOCKET);
         together.replace(Some(&parts[2]), Some(&edited));
         assert_eq!(together.loopback(&key), None);
         assert!(together.answers("10.0.0.2".parse().unwrap()));
         together.replace(Some(&edited), None);
-        together.replace(Some(&parts[3]), None);
         assert_eq!(together, Together::default());
     }
 

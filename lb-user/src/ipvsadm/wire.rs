@@ -141,6 +141,8 @@ pub(super) fn server(key: &ServiceKey, spec: &DestinationSpec) -> Result<Server,
         method,
         upper_threshold: spec.upper,
         lower_threshold: spec.lower,
+        via: None,
+        return_via: None,
     };
     server.check(key).map_err(|error| refused(&error))?;
     Ok(Server::from(&server))

@@ -41,6 +41,13 @@ pub enum ModelError {
     OnePacket(String),
     #[error("the service {0} takes no TCP, and only that can be reset")]
     Reset(String),
+    #[error("the service {0} has no firewall mark, and only packets of a mark can be relayed")]
+    RelayWithoutMark(String),
+    #[error("{method} cannot send packets on to {server} as they are")]
+    RelayMethod {
+        server: IpAddr,
+        method: ForwardingMethod,
+    },
     #[error("threshold {0} is out of range")]
     Threshold(u64),
     #[error("the lower threshold {lower} is above the upper threshold {upper}")]
@@ -141,6 +148,8 @@ impl ModelError {
             }
             Self::OnePacket(_) => "leave it out, or use a UDP or fwmark service".into(),
             Self::Reset(_) => "leave it out, or use a TCP or fwmark service".into(),
+            Self::RelayWithoutMark(_) => "leave `relay` out, or use a fwmark service and a mark rule".into(),
+            Self::RelayMethod { .. } => "servers of a service with `relay` are reached by direct".into(),
             Self::Threshold(_) => format!("a threshold is a number from 0 to {MAX_THRESHOLD}; 0 is none"),
             Self::LowerThreshold { .. } => {
                 "give an upper threshold that is not below it; or a lower one of 0, which is three quarters of the upper".into()

@@ -26,6 +26,10 @@ pub struct Server {
     pub upper_threshold: u32,
     /// Connections below which it gets new ones again, at most the upper threshold; 0: three quarters of that.
     pub lower_threshold: u32,
+    /// The neighbour by which packets get there whatever the routes say; unicast, of the same family.
+    pub via: Option<IpAddr>,
+    /// The neighbour by which the replies of its connections go, instead of by the route to the client; likewise.
+    pub return_via: Option<IpAddr>,
 }
 
 impl Server {
@@ -47,6 +51,8 @@ impl Server {
             method,
             upper_threshold: 0,
             lower_threshold: 0,
+            via: None,
+            return_via: None,
         };
         server.check(service)?;
         Ok(server)
@@ -57,12 +63,15 @@ impl Server {
     /// # Errors
     /// As [`Server::new`]; a threshold out of range, a lower threshold above the upper one.
     pub fn check(&self, service: &ServiceKey) -> Result<(), ModelError> {
-        unicast(self.address)?;
-        if AddressFamily::of(self.address) != service.family() {
-            return Err(ModelError::Family {
-                server: self.address,
-                service: service.to_string(),
-            });
+        for address in [Some(self.address), self.via, self.return_via] {
+            let Some(address) = address else { continue };
+            unicast(address)?;
+            if AddressFamily::of(address) != service.family() {
+                return Err(ModelError::Family {
+                    server: address,
+                    service: service.to_string(),
+                });
+            }
         }
         if let (true, Some(port)) = (self.method.keeps_port(), service.port())
             && self.port != port

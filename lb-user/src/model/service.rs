@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::address::{parse_address, parse_port, split_port};
 use super::{
-    AddressFamily, ModelError, Persistence, Protocol, Scheduler, SchedulerFlags, Server,
-    check_timeout, unicast,
+    AddressFamily, ForwardingMethod, ModelError, Persistence, Protocol, Scheduler, SchedulerFlags,
+    Server, check_timeout, unicast,
 };
 
 /// By which a virtual service is known inside its scope: its service address, or a firewall mark.
@@ -206,6 +206,11 @@ pub struct Service {
     pub socket: bool,
     /// Whether local sockets reach it at the loopback addresses too, by its protocol and port.
     pub loopback: bool,
+    /// Whether every packet of its mark goes to its newest server as it is, replies and resets too, with nothing remembered;
+    /// fwmark. IPVS has no such thing.
+    pub relay: bool,
+    /// Whether the MSS in the SYNs of its connections, either end's, is lowered to what fits through this host.
+    pub clamp_mss: bool,
     /// Where its timeouts differ from the scope's.
     pub timeouts: ServiceTimeouts,
     /// Its real servers, newest first, as IPVS lists and schedules them.
@@ -227,6 +232,8 @@ impl Service {
             answer: false,
             socket: true,
             loopback: false,
+            relay: false,
+            clamp_mss: false,
             timeouts: ServiceTimeouts {
                 tcp: None,
                 udp: None,
@@ -239,7 +246,8 @@ impl Service {
     ///
     /// # Errors
     /// A flag that does not fit the protocol, a source NAT address that is not unicast or of the other family, a timeout out of range, a server that does not
-    /// fit ([`Server::check`]), `answer` where there is no address, `loopback` where there is no port or no socket hook.
+    /// fit ([`Server::check`]), `answer` where there is no address, `loopback` where there is no port or no socket hook,
+    /// `relay` of something else than a mark, or with a server that is not reached by direct routing.
     pub fn checked(self) -> Result<Self, ModelError> {
         let key = || self.key.to_string();
         if self.answer && self.key.socket().is_none() {
@@ -247,6 +255,16 @@ impl Service {
         }
         if self.loopback && self.key.port().is_none() {
             return Err(ModelError::LoopbackWithoutPort(key()));
+        }
+        if self.relay && self.key.socket().is_some() {
+            return Err(ModelError::RelayWithoutMark(key()));
+        }
+        let other = |server: &&Server| server.method != ForwardingMethod::Direct;
+        if let (true, Some(server)) = (self.relay, self.servers.iter().find(other)) {
+            return Err(ModelError::RelayMethod {
+                server: server.address,
+                method: server.method,
+            });
         }
         if self.loopback && !self.socket {
             return Err(ModelError::LoopbackWithoutSocket(key()));
@@ -297,6 +315,10 @@ impl Service {
             && self.reset == other.reset
             && self.source_nat == other.source_nat
             && self.answer == other.answer
+            && self.socket == other.socket
+            && self.loopback == other.loopback
+            && self.relay == other.relay
+            && self.clamp_mss == other.clamp_mss
             && self.timeouts == other.timeouts
     }
 

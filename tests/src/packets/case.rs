@@ -103,6 +103,10 @@ pub enum Change {
     Thresholds(usize, u32, u32),
     /// The service with this number becomes persistent: seconds, netmask.
     Persistent(usize, u32, [u8; 4]),
+    /// The service with this number gets more options (`RELAY` and others).
+    Options(usize, u8),
+    /// The neighbours by which packets to the real server go, and replies; zero for what the routes say.
+    Neighbours(usize, [u8; 4], [u8; 4]),
     /// Flags of the scope (`SCOPE_…`) are set.
     Settings(u32),
     /// One of so many new connections is dropped.

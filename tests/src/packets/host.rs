@@ -271,6 +271,10 @@ pub fn apply(
         Change::Persistent(number, seconds, netmask) => {
             memory.set_persistent(service(*number)?, *seconds, V4::new(*netmask));
         }
+        Change::Options(number, options) => memory.set_options(service(*number)?, *options),
+        Change::Neighbours(number, via, return_via) => {
+            memory.set_neighbours(server(*number)?, V4::new(*via), V4::new(*return_via));
+        }
         Change::Settings(flags) => memory.set_flag(*flags, true),
         Change::DropRate(rate) => memory.set_drop_rate(*rate),
         Change::Expiration(seconds) => memory.set_expiration(*seconds),

@@ -32,6 +32,21 @@ pub(super) const CASES: &[Case] = &[
         |context| scene(context, Scene::Kill, 0),
     ),
     case(
+        "swarm/clients",
+        "a task that does not see who asks, on the node that was asked or on another one; and who is then not answered",
+        |context| scene(context, Scene::Clients, 0),
+    ),
+    case(
+        "swarm/streams",
+        "a connection that is idle or half closed and lost, or kept against its label; a host's own published port that is taken",
+        |context| scene(context, Scene::Streams, 0),
+    ),
+    long_case(
+        "swarm/idle",
+        "a connection that is lost after a quarter of an hour without a word, as IPVS loses it",
+        |context| scene(context, Scene::Idle, 0),
+    ),
+    case(
         "swarm/labels",
         "labels of a service that are not followed, or are wrong and not told",
         |context| scene(context, Scene::Labels, 0),

@@ -4,10 +4,12 @@
 //! program once more in there, with the name of a [`Scene`].
 
 mod checks;
+mod clients;
 mod cluster;
 mod contained;
 mod node;
 mod scenes;
+mod streams;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -33,6 +35,12 @@ pub enum Scene {
     Update,
     /// A task that is killed.
     Kill,
+    /// Clients' addresses, kept through the mesh of published ports.
+    Clients,
+    /// Connections that are idle or half closed, and ports that are published by the node itself.
+    Streams,
+    /// A connection that is idle for longer than IPVS would remember it.
+    Idle,
     /// Labels.
     Labels,
     /// bpvs dies, is started anew, and goes.

@@ -48,6 +48,18 @@ pub(super) fn play(out: &Transcript, options: &Inside) -> Result<()> {
             start(out, &mut cluster, bpvs)?;
             kill(out, &cluster)
         }
+        Scene::Clients => {
+            start(out, &mut cluster, bpvs)?;
+            super::clients::play(out, &cluster)
+        }
+        Scene::Streams => {
+            start(out, &mut cluster, bpvs)?;
+            super::streams::play(out, &cluster)
+        }
+        Scene::Idle => {
+            start(out, &mut cluster, bpvs)?;
+            super::streams::idle(out, &cluster)
+        }
         Scene::Labels => {
             start(out, &mut cluster, bpvs)?;
             labels(out, &cluster)
@@ -102,7 +114,7 @@ fn shown(out: &Transcript, checks: &[Check]) -> usize {
     checks.iter().filter(|check| check.outcome.is_err()).count()
 }
 
-fn all_good(out: &Transcript, checks: &[Check]) -> Result<()> {
+pub(super) fn all_good(out: &Transcript, checks: &[Check]) -> Result<()> {
     let failed = shown(out, checks);
     ensure!(failed == 0, "{failed} of {} checks failed", checks.len());
     Ok(())
@@ -160,7 +172,7 @@ fn show(out: &Transcript, cluster: &Cluster) -> Result<()> {
 }
 
 /// Clients from a container and from outside, with and without keep-alive.
-fn load(cluster: &Cluster) -> Result<Vec<(&'static str, Running)>> {
+pub(super) fn load(cluster: &Cluster) -> Result<Vec<(&'static str, Running)>> {
     let address = SocketAddrV4::new(cluster.address("web")?, PORT);
     let published = SocketAddrV4::new(cluster.nodes[1].address, TCP);
     let short = |to| {
@@ -191,7 +203,7 @@ fn load(cluster: &Cluster) -> Result<Vec<(&'static str, Running)>> {
     Ok(loads)
 }
 
-fn none_failed(out: &Transcript, loads: Vec<(&'static str, Running)>) -> Result<()> {
+pub(super) fn none_failed(out: &Transcript, loads: Vec<(&'static str, Running)>) -> Result<()> {
     let mut failed = 0;
     for (what, load) in loads {
         let report = load.stop()?;

@@ -4,6 +4,9 @@
 //! As process 1 of its container it has to take SIGTERM itself. It then goes on accepting for a moment, answers the next
 //! request on each open connection with `Connection: close`, and ends.
 
+#[path = "../pattern.rs"]
+mod pattern;
+
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -83,12 +86,23 @@ fn connection(name: &str, mut stream: TcpStream) -> io::Result<()> {
         let mut words = head.split(' ');
         let (method, target) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let number = |name: &str| {
+            let value = query.strip_prefix(name)?.strip_prefix('=')?;
+            value.parse::<u64>().ok()
+        };
         let body = match (method, path) {
+            ("GET", "/bytes") => return bytes(&mut stream, number("n").unwrap_or(0)),
+            ("POST", "/check") => check(name, &mut stream, &read, &head)?,
+            ("POST", "/until-the-end") => {
+                let mut rest = Vec::new();
+                stream.read_to_end(&mut rest)?;
+                thread::sleep(Duration::from_millis(number("ms").unwrap_or(0)));
+                format!("I'm {name}, {} bytes until the end\n", read.len() + rest.len())
+            }
             ("GET", "/") => format!("I'm {name}\n"),
             ("GET", "/client") => format!("I'm {name}, you are {peer}\n"),
             ("GET", "/slow") => {
-                let time = query.strip_prefix("ms=").and_then(|ms| ms.parse().ok());
-                thread::sleep(Duration::from_millis(time.unwrap_or(100)));
+                thread::sleep(Duration::from_millis(number("ms").unwrap_or(100)));
                 format!("I'm {name}\n")
             }
             _ => "no such page\n".to_owned(),
@@ -98,8 +112,9 @@ fn connection(name: &str, mut stream: TcpStream) -> io::Result<()> {
         } else {
             "200 OK"
         };
-        let last =
-            DRAINING.load(Ordering::Relaxed) || head.to_lowercase().contains("connection: close");
+        let last = method == "POST"
+            || DRAINING.load(Ordering::Relaxed)
+            || head.to_lowercase().contains("connection: close");
         let close = if last { "Connection: close\r\n" } else { "" };
         let length = body.len();
         let answer = format!(
@@ -114,6 +129,44 @@ fn connection(name: &str, mut stream: TcpStream) -> io::Result<()> {
             return Ok(());
         }
     }
+}
+
+/// So many bytes of the pattern, and the end.
+fn bytes(stream: &mut TcpStream, length: u64) -> io::Result<()> {
+    write!(
+        stream,
+        "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut at = 0;
+    while at < length {
+        let piece = pattern::chunk(at, usize::try_from(length - at).unwrap_or(65_536).min(65_536));
+        stream.write_all(piece)?;
+        at += piece.len() as u64;
+    }
+    Ok(())
+}
+
+/// Whether what a client sends is the pattern; `begun` of it has been read.
+fn check(name: &str, stream: &mut TcpStream, begun: &[u8], head: &str) -> io::Result<String> {
+    let lines = head.lines().filter_map(|line| line.split_once(':'));
+    let mut lengths = lines.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    let length = lengths.next().and_then(|(_, length)| length.trim().parse().ok());
+    let length: u64 = length.unwrap_or(0);
+    let mut wrong = pattern::first_difference(0, begun);
+    let mut at = begun.len() as u64;
+    let mut piece = [0; 65_536];
+    while at < length {
+        let read = stream.read(&mut piece)?;
+        if read == 0 {
+            break;
+        }
+        wrong = wrong.or(pattern::first_difference(at, &piece[..read]));
+        at += read as u64;
+    }
+    Ok(match wrong {
+        Some(wrong) => format!("I'm {name}, byte {wrong} is wrong\n"),
+        None => format!("I'm {name}, {at} bytes as they should be\n"),
+    })
 }
 
 /// The head of the next request; none when the client has closed.

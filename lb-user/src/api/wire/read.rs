@@ -1,5 +1,7 @@
 //! What can be read: the listing, connections, counters, the daemon's own state.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use super::{MarkRule, Service, Settings, SourceNat, Timeouts};
@@ -48,6 +50,12 @@ pub struct ListedService {
     /// Whether local sockets reach it at the loopback addresses too.
     #[serde(default)]
     pub loopback: bool,
+    /// Whether every packet of its mark goes to its newest server as it is.
+    #[serde(default)]
+    pub relay: bool,
+    /// Whether the MSS in its SYNs is lowered.
+    #[serde(default)]
+    pub clamp_mss: bool,
     /// Where its timeouts differ from the scope's.
     #[serde(default)]
     pub timeouts: Timeouts,
@@ -80,6 +88,12 @@ pub struct ListedServer {
     /// Connections below which it gets new ones again; 0: three quarters of the upper threshold.
     #[serde(default)]
     pub lower_threshold: u32,
+    /// The neighbour by which packets get there, if not by the route.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<IpAddr>,
+    /// The neighbour by which replies go, if not by the route.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub return_via: Option<IpAddr>,
     /// Connections in an active state.
     pub active: u64,
     /// Connections in another state.
@@ -288,6 +302,8 @@ impl ListedService {
                 method: server.method.to_string(),
                 upper_threshold: server.upper_threshold,
                 lower_threshold: server.lower_threshold,
+                via: server.via,
+                return_via: server.return_via,
                 active: counted.map_or(0, |there| there.active),
                 inactive: counted.map_or(0, |there| there.inactive),
                 persistent: counted.map_or(0, |there| there.persistent),
@@ -309,6 +325,8 @@ impl ListedService {
             answer: wire.answer,
             socket: wire.socket,
             loopback: wire.loopback,
+            relay: wire.relay,
+            clamp_mss: wire.clamp_mss,
             timeouts: wire.timeouts,
             source: source.to_owned(),
             order,

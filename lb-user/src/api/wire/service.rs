@@ -1,5 +1,6 @@
 //! Services and servers.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,12 @@ pub struct Service {
     /// Whether local sockets reach it at the loopback addresses too; `false` unless given.
     #[serde(default, skip_serializing_if = "is_false")]
     pub loopback: bool,
+    /// Whether every packet of its mark goes to its newest server as it is; `false` unless given.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub relay: bool,
+    /// Whether the MSS in its SYNs is lowered to what fits through this host; `false` unless given.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub clamp_mss: bool,
     /// Where its timeouts differ from the scope's.
     #[serde(default, skip_serializing_if = "Timeouts::is_empty")]
     pub timeouts: Timeouts,
@@ -94,6 +101,12 @@ pub struct Server {
     /// Connections below which it gets new ones again; 0, which is three quarters of the upper one, unless given.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub lower_threshold: u32,
+    /// The neighbour by which packets get there; the route's unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<IpAddr>,
+    /// The neighbour by which replies go; the route's unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub return_via: Option<IpAddr>,
 }
 
 /// Attributes of a service that are to be different; what is left out stays.
@@ -130,6 +143,9 @@ pub struct ServiceEdit {
     /// Whether local sockets reach it at the loopback addresses too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loopback: Option<bool>,
+    /// Whether the MSS in its SYNs is lowered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clamp_mss: Option<bool>,
     /// A duration, or `default` for the scope's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp_timeout: Option<Edited>,
@@ -255,6 +271,8 @@ impl From<&model::Service> for Service {
             answer: service.answer,
             socket: service.socket,
             loopback: service.loopback,
+            relay: service.relay,
+            clamp_mss: service.clamp_mss,
             timeouts: Timeouts {
                 tcp: service.timeouts.tcp.map(format_duration),
                 udp: service.timeouts.udp.map(format_duration),
@@ -293,6 +311,8 @@ impl TryFrom<Service> for model::Service {
         service.answer = wire.answer;
         service.socket = wire.socket;
         service.loopback = wire.loopback;
+        service.relay = wire.relay;
+        service.clamp_mss = wire.clamp_mss;
         service.timeouts.tcp = wire.timeouts.tcp.as_deref().map(timeout).transpose()?;
         service.timeouts.udp = wire.timeouts.udp.as_deref().map(timeout).transpose()?;
         service.servers = wire
@@ -312,6 +332,8 @@ impl From<&model::Server> for Server {
             method: server.method.to_string(),
             upper_threshold: server.upper_threshold,
             lower_threshold: server.lower_threshold,
+            via: server.via,
+            return_via: server.return_via,
         }
     }
 }
@@ -326,6 +348,8 @@ impl Server {
         let server = model::Server {
             upper_threshold: self.upper_threshold,
             lower_threshold: self.lower_threshold,
+            via: self.via,
+            return_via: self.return_via,
             ..model::Server::new(service, address, self.weight, self.method.parse()?)?
         };
         server.check(service)?;
@@ -362,6 +386,7 @@ impl ServiceEdit {
             answer: self.answer,
             socket: self.socket,
             loopback: self.loopback,
+            clamp_mss: self.clamp_mss,
             tcp_timeout: edited(self.tcp_timeout, "default")?,
             udp_timeout: edited(self.udp_timeout, "default")?,
         })

@@ -1,6 +1,7 @@
 //! Asking dockerd.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv4Addr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::Stream;
 use thiserror::Error;
 
-use super::seen::{self, Managed, Seen, Specified};
+use super::seen::{self, Managed, Network, Seen, Specified};
 use crate::model::Protocol;
 
 /// How long dockerd may take to answer, in seconds.
@@ -23,6 +24,13 @@ const PATIENCE: u64 = 10;
 
 /// How long it is believed that the node is a manager, or none. A worker that is asked as a manager says so in its log.
 const ROLE: Duration = Duration::from_secs(30);
+
+/// How long what changes with news alone is believed without any: which networks there are, what is in those that have no
+/// sandbox on this node, and where the sandbox of published ports is.
+const STANDING: Duration = Duration::from_secs(5);
+
+/// How long after news nothing is taken for standing: what they are about may show only later.
+const UNSETTLED: Duration = Duration::from_secs(2);
 
 /// News that can mean that something else is to be served. Health checks, which run in containers all the time, are none.
 const NEWS: [&str; 9] = [
@@ -38,7 +46,7 @@ const NEWS: [&str; 9] = [
 ];
 
 /// The node's own bridge, on which the sandbox of published ports is.
-const BRIDGE: &str = "docker_gwbridge";
+pub(super) const BRIDGE: &str = "docker_gwbridge";
 
 /// By which label a container says whose task it is.
 const SERVICE_NAME: &str = "com.docker.swarm.service.name";
@@ -63,6 +71,20 @@ pub(super) struct Engine {
     socket: String,
     /// Whether the node was a manager, and when it was asked.
     manager: Mutex<Option<(Instant, bool)>>,
+    /// What changes with news alone, and when it was asked.
+    standing: Mutex<Option<(Instant, Standing)>>,
+    /// When there were news.
+    news: Mutex<Option<Instant>>,
+}
+
+/// What changes with news alone.
+#[derive(Debug, Clone, Default)]
+struct Standing {
+    /// The networks that have a sandbox on this node, or may get one at any time: their ids.
+    here: Vec<String>,
+    /// The others, as they were seen.
+    elsewhere: Vec<Network>,
+    gateway: Option<Ipv4Addr>,
 }
 
 impl Engine {
@@ -79,6 +101,8 @@ impl Engine {
             docker,
             socket: socket.into(),
             manager: Mutex::default(),
+            standing: Mutex::default(),
+            news: Mutex::default(),
         })
     }
 
@@ -92,25 +116,29 @@ impl Engine {
     /// What there is to know now. A node that is in no Swarm knows nothing.
     pub(super) async fn seen(&self) -> Result<Seen, DockerError> {
         let mut seen = Seen::default();
-        let overlays = ListNetworksOptions {
-            filters: Some(HashMap::from([("driver".into(), vec!["overlay".into()])])),
+        let known = self.known();
+        let ids = match &known {
+            Some(known) => known.here.clone(),
+            None => self.overlays().await?,
         };
-        let listed = self
-            .docker
-            .list_networks(Some(overlays))
-            .await
-            .map_err(|error| self.failed(error))?;
-        for id in listed.into_iter().filter_map(|network| network.id) {
+        for id in ids {
             let network = self.inspect(&id, true).await?.and_then(seen::network);
             seen.networks.extend(network);
         }
+        let fresh = known.is_none();
+        let known = known.unwrap_or_default();
+        seen.networks.extend(known.elsewhere);
         if seen.networks.is_empty() {
             return Ok(seen);
         }
         seen.networks
             .sort_unstable_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
-        if seen.networks.iter().any(|network| network.ingress) {
+        seen.gateway = known.gateway;
+        if seen.gateway.is_none() && seen.networks.iter().any(|network| network.ingress) {
             seen.gateway = self.inspect(BRIDGE, false).await?.and_then(seen::gateway);
+        }
+        if fresh {
+            self.keep(&seen);
         }
         if self.is_manager().await? {
             // One that has lost its Swarm's majority does not answer.
@@ -120,6 +148,48 @@ impl Engine {
             seen.containers = self.containers().await?;
         }
         Ok(seen)
+    }
+
+    async fn overlays(&self) -> Result<Vec<String>, DockerError> {
+        let overlays = ListNetworksOptions {
+            filters: Some(HashMap::from([("driver".into(), vec!["overlay".into()])])),
+        };
+        let listed = self.docker.list_networks(Some(overlays)).await;
+        let listed = listed.map_err(|error| self.failed(error))?;
+        Ok(listed
+            .into_iter()
+            .filter_map(|network| network.id)
+            .collect())
+    }
+
+    /// What was asked before and still stands.
+    fn known(&self) -> Option<Standing> {
+        let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (when, known) = standing.as_ref()?;
+        (when.elapsed() < STANDING).then(|| known.clone())
+    }
+
+    fn keep(&self, seen: &Seen) {
+        let news = *self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        if news.is_some_and(|news| news.elapsed() < UNSETTLED) {
+            return;
+        }
+        let all = seen.networks.iter().cloned();
+        let (here, elsewhere): (Vec<_>, Vec<_>) =
+            all.partition(|network| network.balancer.is_some());
+        let standing = Standing {
+            here: here.into_iter().map(|network| network.id).collect(),
+            elsewhere,
+            gateway: seen.gateway,
+        };
+        *self.standing.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((Instant::now(), standing));
+    }
+
+    /// There are news: everything is to be asked anew.
+    pub(super) fn forget(&self) {
+        *self.news.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// News, which are only taken as a reason to look.
@@ -202,16 +272,18 @@ impl Engine {
             .list_containers(Some(tasks))
             .await
             .map_err(|error| self.failed(error))?;
-        let labels = listed.into_iter().filter_map(|container| container.labels);
-        Ok(labels
-            .filter_map(|labels| {
-                Some((
-                    labels.get(SERVICE_NAME)?.clone(),
-                    labels.into_iter().collect(),
-                ))
-            })
-            .collect())
+        Ok(by_service(listed))
     }
+}
+
+/// The labels of tasks' containers, by the name of their service.
+fn by_service(listed: Vec<bollard::models::ContainerSummary>) -> BTreeMap<String, seen::Labels> {
+    let labels = listed.into_iter().filter_map(|container| container.labels);
+    let named = labels.filter_map(|labels| {
+        let name = labels.get(SERVICE_NAME)?.clone();
+        Some((name, labels.into_iter().collect()))
+    });
+    named.collect()
 }
 
 fn specified(service: bollard::models::Service) -> Option<(String, Specified)> {
@@ -232,30 +304,16 @@ fn specified(service: bollard::models::Service) -> Option<(String, Specified)> {
             Some((protocol, u16::try_from(port.published_port?).ok()?))
         })
         .collect();
-    let labels = spec.labels.unwrap_or_default().into_iter().collect();
+    let containers = spec.task_template.and_then(|task| task.container_spec);
+    let mut labels: seen::Labels = containers
+        .and_then(|containers| containers.labels)
+        .unwrap_or_default()
+        .into_iter()
+        .collect();
+    labels.extend(spec.labels.unwrap_or_default());
     Some((spec.name?, Specified { labels, published }))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_service_as_a_manager_tells_it() {
-        let text = r#"{"ID":"doroa010","Version":{"Index":21},"CreatedAt":"2026-11-20T12:38:25.5Z","UpdatedAt":"2026-11-20T12:38:25.5Z",
-            "Spec":{"Name":"web","Labels":{"bpvs.scheduler":"wlc"},"TaskTemplate":{"ContainerSpec":{"Image":"bb:latest","Isolation":"default"},"ForceUpdate":0,"Runtime":"container"},
-              "Mode":{"Replicated":{"Replicas":2}},"EndpointSpec":{"Mode":"vip"}},
-            "Endpoint":{"Spec":{"Mode":"vip"},"Ports":[
-              {"Protocol":"tcp","TargetPort":80,"PublishedPort":8080,"PublishMode":"ingress"},
-              {"Protocol":"udp","TargetPort":80,"PublishedPort":8081,"PublishMode":"ingress"},
-              {"Protocol":"tcp","TargetPort":80,"PublishedPort":9090,"PublishMode":"host"}],
-              "VirtualIPs":[{"NetworkID":"6yqm","Addr":"10.0.1.2/24"}]}}"#;
-        let (name, service) = specified(serde_json::from_str(text).unwrap()).unwrap();
-        assert_eq!(name, "web");
-        assert_eq!(service.labels["bpvs.scheduler"], "wlc");
-        assert_eq!(
-            service.published,
-            [(Protocol::Tcp, 8080), (Protocol::Udp, 8081)]
-        );
-    }
-}
+#[path = "docker_tests.rs"]
+mod tests;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::clients::ClientAddress;
 use super::seen::Labels;
 use crate::model::{
     AddressFamily, DEFAULT_PERSISTENCE, ModelError, Netmask, Persistence, Scheduler,
@@ -12,13 +13,14 @@ use crate::model::{
 const PREFIX: &str = "bpvs.";
 
 /// What can follow.
-const KNOWN: [&str; 6] = [
+const KNOWN: [&str; 7] = [
     "scheduler",
     "scheduler-flags",
     "persistent",
     "netmask",
     "timeout",
     "timeout.udp",
+    "client-address",
 ];
 
 /// How a service is to be balanced.
@@ -28,11 +30,16 @@ pub(super) struct Wishes {
     pub(super) flags: SchedulerFlags,
     pub(super) persistence: Option<Persistence>,
     pub(super) timeouts: ServiceTimeouts,
+    pub(super) clients: ClientAddress,
 }
 
 /// Reads the labels of a service, of its local containers, and of its network, whichever there are; the first that has a
 /// label counts. A label that cannot be read counts as absent, and is told.
-pub(super) fn read(labels: &[&Labels], tcp_timeout: Duration) -> (Wishes, Vec<String>) {
+pub(super) fn read(
+    labels: &[&Labels],
+    tcp_timeout: Duration,
+    clients: ClientAddress,
+) -> (Wishes, Vec<String>) {
     let mut problems = Vec::new();
     for name in labels.iter().flat_map(|labels| labels.keys()) {
         let Some(word) = name.strip_prefix(PREFIX) else {
@@ -63,6 +70,9 @@ pub(super) fn read(labels: &[&Labels], tcp_timeout: Duration) -> (Wishes, Vec<St
             tcp: Some(reader.parsed("timeout", time).unwrap_or(tcp_timeout)),
             udp: reader.parsed("timeout.udp", time),
         },
+        clients: reader
+            .parsed("client-address", str::parse)
+            .unwrap_or(clients),
     };
     (wishes, problems)
 }
@@ -126,7 +136,8 @@ mod tests {
     }
 
     fn wishes(text: &str) -> (Wishes, Vec<String>) {
-        read(&[&labels(text)], Duration::from_secs(100))
+        let translated = ClientAddress::Translate;
+        read(&[&labels(text)], Duration::from_secs(100), translated)
     }
 
     #[test]
@@ -141,7 +152,7 @@ mod tests {
     #[test]
     fn everything_can_be_said() {
         let (wishes, problems) = wishes(
-            "bpvs.scheduler=sh bpvs.scheduler-flags=sh-port bpvs.persistent=300 bpvs.netmask=24 bpvs.timeout=8h bpvs.timeout.udp=30s",
+            "bpvs.scheduler=sh bpvs.scheduler-flags=sh-port bpvs.persistent=300 bpvs.netmask=24 bpvs.timeout=8h bpvs.timeout.udp=30s bpvs.client-address=keep",
         );
         assert_eq!(problems, Vec::<String>::new());
         assert_eq!(wishes.scheduler.as_str(), "sh");
@@ -151,6 +162,7 @@ mod tests {
         assert_eq!(persistence.netmask.to_string(), "255.255.255.0");
         assert_eq!(wishes.timeouts.tcp, Some(Duration::from_secs(8 * 3600)));
         assert_eq!(wishes.timeouts.udp, Some(Duration::from_secs(30)));
+        assert_eq!(wishes.clients, ClientAddress::Keep);
     }
 
     #[test]
@@ -172,7 +184,9 @@ mod tests {
             labels("bpvs.scheduler=lc"),
             labels("bpvs.scheduler=wlc bpvs.persistent=true"),
         );
-        let (wishes, _) = read(&[&service, &network], Duration::from_secs(100));
+        let all = [&service, &network];
+        let (wishes, _) = read(&all, Duration::from_secs(100), ClientAddress::Keep);
+        assert_eq!(wishes.clients, ClientAddress::Keep);
         assert_eq!(wishes.scheduler.as_str(), "lc");
         assert_eq!(wishes.persistence.unwrap().timeout, DEFAULT_PERSISTENCE);
     }

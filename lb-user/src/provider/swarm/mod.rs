@@ -12,12 +12,15 @@
 //! | sandbox of published ports | the same; and the sandbox's own address with each published port | the tasks' addresses in the ingress network |
 //! | the node | each of its addresses with each published port | the sandbox of published ports |
 //!
-//! The source address is translated in the sandboxes, as replies have to come back there. Nothing depends on dockerd's
+//! The source address is translated in the sandboxes, as replies have to come back there; for published ports it can be
+//! kept instead ([`clients`]). Nothing depends on dockerd's
 //! own part: no address is added, no rule, no setting of the kernel.
 
+mod clients;
 mod dns;
 mod docker;
 mod drain;
+mod kept;
 mod labels;
 mod node;
 mod plan;
@@ -31,6 +34,7 @@ use std::time::Duration;
 
 use crate::api::wire;
 
+pub use clients::ClientAddress;
 pub use watch::watch;
 
 /// Under this name the provider's claims are known.
@@ -55,6 +59,8 @@ pub struct Options {
     pub sandboxes: PathBuf,
     /// How long idle TCP connections are remembered where no label says otherwise.
     pub tcp_timeout: Duration,
+    /// What becomes of the clients' addresses behind published ports where no label says otherwise.
+    pub clients: ClientAddress,
 }
 
 impl Default for Options {
@@ -63,6 +69,7 @@ impl Default for Options {
             docker: DOCKER.into(),
             sandboxes: SANDBOXES.into(),
             tcp_timeout: TCP_TIMEOUT,
+            clients: ClientAddress::default(),
         }
     }
 }

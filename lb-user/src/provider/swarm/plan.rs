@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use super::clients::{ClientAddress, Reach};
+use super::kept::Mesh;
 use super::labels::{self, Wishes};
 use super::node::Node;
 use super::seen::{Network, Seen, Service as SeenService};
@@ -33,8 +35,35 @@ pub(super) struct Input<'a> {
     pub(super) leaving: &'a BTreeSet<String>,
     /// The node.
     pub(super) node: &'a Node,
+    /// What can be done to keep clients' addresses.
+    pub(super) reach: &'a Reach,
     /// How long idle TCP connections are remembered where no label says otherwise.
     pub(super) tcp_timeout: Duration,
+    /// What becomes of clients' addresses where no label says otherwise.
+    pub(super) clients: ClientAddress,
+}
+
+/// The services of the network of published ports whose clients' addresses are to be kept.
+fn kept<'s>(seen: &'s Seen, network: &'s Network, default: ClientAddress) -> Vec<&'s SeenService> {
+    let all = network.services.iter().filter(|_| network.ingress);
+    all.filter(|service| {
+        let (wishes, _) = wishes(seen, network, service, Duration::ZERO, default);
+        !service.published.is_empty() && wishes.clients == ClientAddress::Keep
+    })
+    .collect()
+}
+
+/// Whom to ask on other nodes whether clients' addresses can be kept; none where none are to be.
+pub(super) fn to_ask(seen: &Seen, default: ClientAddress) -> Option<BTreeSet<Ipv4Addr>> {
+    let network = seen.networks.iter().find(|network| network.ingress)?;
+    let services = kept(seen, network, default);
+    if services.is_empty() {
+        return None;
+    }
+    let reach = Reach::default();
+    let tasks = services.iter().flat_map(|service| &service.tasks);
+    let ends = Mesh::new(network, &reach)?.ends(tasks);
+    Some(ends.elsewhere.into_keys().collect())
 }
 
 /// What is to be served.
@@ -59,13 +88,28 @@ pub(super) fn plan(input: &Input<'_>) -> Plan {
         if let Err(error) = table.set_settings(settings()) {
             plan.problems.push(error.to_string());
         }
+        let kept = kept(input.seen, network, input.clients);
+        let mesh = Mesh::new(network, input.reach).filter(|_| !kept.is_empty());
+        if let (Some(mesh), Some(gateway)) = (mesh, input.seen.gateway) {
+            let ends = mesh.ends(kept.iter().flat_map(|service| &service.tasks));
+            let relayed = mesh.relay(&mut node, gateway);
+            let made = relayed.and_then(|()| mesh.probes(&mut table, &ends));
+            plan.problems.extend(made.err());
+        }
         for service in &network.services {
-            let (wishes, wrong) = wishes(input, network, service);
+            let (wishes, wrong) = wishes(
+                input.seen,
+                network,
+                service,
+                input.tcp_timeout,
+                input.clients,
+            );
             let made = Maker {
                 input,
                 service,
                 wishes,
                 balancer,
+                mesh,
             }
             .add(&mut table, network.ingress.then_some(&mut node));
             for problem in wrong.into_iter().chain(made.err()) {
@@ -101,18 +145,24 @@ fn settings() -> Settings {
 }
 
 /// What labels say of a service: its own, then its local containers', then its network's.
-fn wishes(input: &Input<'_>, network: &Network, service: &SeenService) -> (Wishes, Vec<String>) {
-    let managed = input.seen.managed.as_ref();
+fn wishes(
+    seen: &Seen,
+    network: &Network,
+    service: &SeenService,
+    tcp_timeout: Duration,
+    clients: ClientAddress,
+) -> (Wishes, Vec<String>) {
+    let managed = seen.managed.as_ref();
     let own = managed
         .and_then(|managed| managed.services.get(&service.name))
         .map(|specified| &specified.labels);
-    let containers = input.seen.containers.get(&service.name);
+    let containers = seen.containers.get(&service.name);
     let all: Vec<_> = own
         .into_iter()
         .chain(containers)
         .chain([&network.labels])
         .collect();
-    labels::read(&all, input.tcp_timeout)
+    labels::read(&all, tcp_timeout, clients)
 }
 
 /// Makes the virtual services of one service of the Swarm on one network.
@@ -122,6 +172,8 @@ struct Maker<'a> {
     wishes: Wishes,
     /// The sandbox's own address in the network.
     balancer: Ipv4Addr,
+    /// The network of published ports, if clients' addresses are kept there.
+    mesh: Option<Mesh<'a>>,
 }
 
 impl Maker<'_> {
@@ -141,7 +193,18 @@ impl Maker<'_> {
                 later = Some(format!("published port {port}/sctp: SCTP comes later"));
                 continue;
             }
-            insert(table, self.to_tasks(protocol, gateway, port)?)?;
+            let mut service = self.to_tasks(protocol, gateway, port)?;
+            let keep = protocol == Protocol::Tcp && self.wishes.clients == ClientAddress::Keep;
+            if let (Some(mesh), true) = (self.mesh, keep) {
+                let tasks = &self.service.tasks;
+                if let Err(why) = mesh.keep(&mut service, tasks) {
+                    later = Some(format!("clients' addresses are translated: {why}"));
+                }
+                for service in mesh.for_others(&service, tasks) {
+                    insert(table, service)?;
+                }
+            }
+            insert(table, service.checked().map_err(said)?)?;
             for address in &self.input.node.addresses {
                 let mut service =
                     Service::new(key(protocol, *address, port)?, Scheduler::default());
@@ -212,7 +275,7 @@ impl Maker<'_> {
     }
 }
 
-fn key(protocol: Protocol, address: Ipv4Addr, port: u16) -> Result<ServiceKey, String> {
+pub(super) fn key(protocol: Protocol, address: Ipv4Addr, port: u16) -> Result<ServiceKey, String> {
     ServiceKey::address(protocol, SocketAddr::new(address.into(), port)).map_err(said)
 }
 
@@ -225,11 +288,11 @@ fn server(key: &ServiceKey, address: Ipv4Addr, port: u16, weight: u32) -> Result
     clippy::needless_pass_by_value,
     reason = "it stands where an error is turned into words"
 )]
-fn said(error: ModelError) -> String {
+pub(super) fn said(error: ModelError) -> String {
     error.to_string()
 }
 
-fn insert(table: &mut Table, service: Service) -> Result<(), String> {
+pub(super) fn insert(table: &mut Table, service: Service) -> Result<(), String> {
     table
         .add_service(service)
         .map_err(|error| error.to_string())
@@ -237,4 +300,4 @@ fn insert(table: &mut Table, service: Service) -> Result<(), String> {
 
 #[cfg(test)]
 #[path = "plan_tests.rs"]
-mod tests;
+pub(super) mod tests;

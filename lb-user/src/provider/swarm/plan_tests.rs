@@ -5,14 +5,16 @@ use super::*;
 const ONE: &str = "web.1.5euftxp7bu2u7d2h45fe3ag0a";
 const TWO: &str = "web.2.brsjk0h4evingxrypvkt11oy0";
 
-struct World {
-    seen: Seen,
-    sandboxes: BTreeSet<String>,
-    leaving: BTreeSet<String>,
-    node: Node,
+pub(in crate::provider::swarm) struct World {
+    pub(in crate::provider::swarm) seen: Seen,
+    pub(in crate::provider::swarm) sandboxes: BTreeSet<String>,
+    pub(in crate::provider::swarm) leaving: BTreeSet<String>,
+    pub(in crate::provider::swarm) node: Node,
+    pub(in crate::provider::swarm) reach: Reach,
+    pub(in crate::provider::swarm) clients: ClientAddress,
 }
 
-fn world() -> World {
+pub(in crate::provider::swarm) fn world() -> World {
     let networks = vec![read(INGRESS), read(USER)];
     World {
         sandboxes: networks.iter().map(|network| network.id.clone()).collect(),
@@ -26,6 +28,8 @@ fn world() -> World {
             ..Seen::default()
         },
         leaving: BTreeSet::new(),
+        reach: Reach::default(),
+        clients: ClientAddress::Translate,
         node: Node {
             addresses: [Ipv4Addr::new(192, 168, 77, 1)].into(),
             ..Node::default()
@@ -33,7 +37,7 @@ fn world() -> World {
     }
 }
 
-fn specified(labels: &str) -> Specified {
+pub(in crate::provider::swarm) fn specified(labels: &str) -> Specified {
     let labels: Labels = labels
         .split_once('=')
         .map(|(name, value)| (name.into(), value.into()))
@@ -46,19 +50,21 @@ fn specified(labels: &str) -> Specified {
 }
 
 impl World {
-    fn plan(&self) -> Plan {
+    pub(in crate::provider::swarm) fn plan(&self) -> Plan {
         plan(&Input {
             seen: &self.seen,
             sandboxes: &self.sandboxes,
             leaving: &self.leaving,
             node: &self.node,
+            reach: &self.reach,
             tcp_timeout: Duration::from_secs(7200),
+            clients: self.clients,
         })
     }
 }
 
 /// Keys with servers and weights, in the order of the listing.
-fn text(declared: &Declared) -> Vec<String> {
+pub(in crate::provider::swarm) fn text(declared: &Declared) -> Vec<String> {
     let mut services: Vec<_> = declared.table.services().collect();
     services.sort_unstable_by_key(|service| service.key);
     let servers = |service: &Service| -> String {

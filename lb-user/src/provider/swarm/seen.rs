@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 
+use ipnet::Ipv4Net;
 use serde::Deserialize;
 
 use crate::model::Protocol;
@@ -58,8 +59,21 @@ pub(super) struct Network {
     pub(super) labels: Labels,
     /// The address of the load balancer's sandbox on this node, if there is one.
     pub(super) balancer: Option<Ipv4Addr>,
+    /// Its subnet.
+    pub(super) subnet: Option<Ipv4Net>,
+    /// The load balancers' sandboxes of all nodes, this one's too: only of the network that carries published ports.
+    pub(super) balancers: Vec<Balancer>,
     /// The services on it that have a service address, by name.
     pub(super) services: Vec<Service>,
+}
+
+/// A load balancer's sandbox of some node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Balancer {
+    /// Its address in the network.
+    pub(super) address: Ipv4Addr,
+    /// The address of its node.
+    pub(super) node: Ipv4Addr,
 }
 
 /// A service on a network.
@@ -127,6 +141,9 @@ struct WrittenTask {
     info: Option<HashMap<String, String>>,
 }
 
+/// What the sandboxes of published ports are called among the plain containers of a network's services.
+const INGRESS_ENDPOINT: &str = "ingress-endpoint";
+
 /// The key of the sandbox of published ports among the containers of a network.
 const INGRESS_BALANCER: &str = "ingress-sbox";
 
@@ -146,8 +163,17 @@ pub(super) fn network(inspected: bollard::models::NetworkInspect) -> Option<Netw
     let balancer = inspected
         .containers
         .and_then(|containers| address_of(containers.get(&balancer)?));
-    let written = inspected.services.unwrap_or_default().into_iter();
+    let written = inspected.services.unwrap_or_default();
+    let plain = ingress.then(|| written.get("")).flatten();
+    let balancers = plain.map(balancers).unwrap_or_default();
+    let configured = inspected.ipam.and_then(|ipam| ipam.config);
+    let mut subnets = configured
+        .into_iter()
+        .flatten()
+        .filter_map(|config| config.subnet);
+    let subnet = subnets.find_map(|subnet| subnet.parse().ok());
     let mut services: Vec<Service> = written
+        .into_iter()
         .filter_map(|(name, written)| service(name, written))
         .collect();
     services.sort_unstable_by(|a, b| a.name.cmp(&b.name));
@@ -157,6 +183,8 @@ pub(super) fn network(inspected: bollard::models::NetworkInspect) -> Option<Netw
         ingress,
         labels: inspected.labels.unwrap_or_default().into_iter().collect(),
         balancer,
+        subnet,
+        balancers,
         services,
     })
 }
@@ -197,6 +225,22 @@ fn service(name: String, written: serde_json::Value) -> Option<Service> {
         published,
         tasks,
     })
+}
+
+fn balancers(plain: &serde_json::Value) -> Vec<Balancer> {
+    let written = Written::deserialize(plain)
+        .ok()
+        .and_then(|plain| plain.tasks);
+    let ends = written.into_iter().flatten().filter_map(task);
+    let mut balancers: Vec<Balancer> = ends
+        .filter(|end| end.name == INGRESS_ENDPOINT)
+        .filter_map(|end| {
+            let (address, node) = (end.address, end.node?);
+            Some(Balancer { address, node })
+        })
+        .collect();
+    balancers.sort_unstable();
+    balancers
 }
 
 fn task(written: WrittenTask) -> Option<Task> {

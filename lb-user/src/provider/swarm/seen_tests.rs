@@ -19,9 +19,12 @@ pub(in crate::provider::swarm) const USER: &str = r#"{"Name":"ov","Id":"i8ayxpy7
 /// The ingress network of the same node.
 pub(in crate::provider::swarm) const INGRESS: &str = r#"{"Name":"ingress","Id":"u4md9ww1kxh9n0f10bey1d56p","Scope":"swarm","Driver":"overlay","Ingress":true,
  "Containers":{"ingress-sbox":{"Name":"ingress-endpoint","EndpointID":"c83f","MacAddress":"02:42:0a:00:00:03","IPv4Address":"10.0.0.3/24","IPv6Address":""}},
+ "IPAM":{"Driver":"default","Options":null,"Config":[{"Subnet":"10.0.0.0/24","Gateway":"10.0.0.1"}]},
  "Options":{"com.docker.network.driver.overlay.vxlanid_list":"4096"},"Labels":{},
  "Services":{
-  "":{"VIP":"<nil>","Ports":[],"LocalLBIndex":0,"Tasks":[{"Name":"ingress-endpoint","EndpointID":"60cd","EndpointIP":"10.0.0.3","Info":{"Host IP":"192.168.77.2"}}]},
+  "":{"VIP":"<nil>","Ports":[],"LocalLBIndex":0,"Tasks":[{"Name":"ingress-endpoint","EndpointID":"60cd","EndpointIP":"10.0.0.3","Info":{"Host IP":"192.168.77.2"}},
+    {"Name":"ingress-endpoint","EndpointID":"8088","EndpointIP":"10.0.0.2","Info":{"Host IP":"192.168.77.1"}},
+    {"Name":"other","EndpointID":"8089","EndpointIP":"10.0.0.9","Info":{"Host IP":"192.168.77.1"}}]},
   "web":{"VIP":"10.0.0.4","Ports":["Target: 80, Publish: 8081","Target: 80, Publish: 8080"],"LocalLBIndex":257,"Tasks":[
     {"Name":"web.1.5euftxp7bu2u7d2h45fe3ag0a","EndpointID":"0f32","EndpointIP":"10.0.0.5","Info":{"Host IP":"192.168.77.2"}},
     {"Name":"web.2.brsjk0h4evingxrypvkt11oy0","EndpointID":"1060","EndpointIP":"10.0.0.6","Info":{"Host IP":"192.168.77.1"}}]}}}"#;
@@ -42,6 +45,18 @@ const NEWER: &str = r#"{"Name":"ov","Id":"i8ayxpy7p29bz15h4lzn3wnfo","Created":"
  "Services":{"web":{"VIP":"10.0.1.2","Ports":null,"LocalLBIndex":256,"Tasks":[
     {"Name":"web.1.5euftxp7bu2u7d2h45fe3ag0a","EndpointID":"1d6f","EndpointIP":"10.0.1.3","Info":{"Host IP":"192.168.77.2"}}]},
   "dns":{"VIP":"","Ports":[],"LocalLBIndex":0,"Tasks":[]}}}"#;
+
+/// Likewise, the network of published ports.
+const NEWER_INGRESS: &str = r#"{"Name":"ingress","Id":"u4md9ww1kxh9n0f10bey1d56p","Created":"2026-11-20T12:38:25.367248711Z","Scope":"swarm","Driver":"overlay",
+ "EnableIPv4":true,"EnableIPv6":false,"IPAM":{"Driver":"default","Options":null,"Config":[{"Subnet":"10.0.0.0/24","IPRange":"","Gateway":"10.0.0.1","AuxiliaryAddresses":{}}]},
+ "Internal":false,"Attachable":false,"Ingress":true,"ConfigFrom":{"Network":""},"ConfigOnly":false,"Options":{},"Labels":{},
+ "Peers":[{"Name":"a58a990ce7be","IP":"192.168.77.1"}],
+ "Containers":{"ingress-sbox":{"Name":"ingress-endpoint","EndpointID":"c83f","MacAddress":"02:42:0a:00:00:03","IPv4Address":"10.0.0.3/24","IPv6Address":""}},
+ "Status":{"IPAM":{"Subnets":{"10.0.0.0/24":{"IPsInUse":5,"DynamicIPsAvailable":251}}}},
+ "Services":{"":{"VIP":"","Ports":null,"LocalLBIndex":0,"Tasks":[
+    {"Name":"ingress-endpoint","EndpointID":"60cd","EndpointIP":"10.0.0.3","Info":null},
+    {"Name":"ingress-endpoint","EndpointID":"60ce","EndpointIP":"10.0.0.2","Info":{"Host IP":"192.168.77.1"}}]},
+  "web":{"VIP":"10.0.0.4","Ports":["Target: 80, Publish: 8080"],"LocalLBIndex":257,"Tasks":null}}}"#;
 
 pub(in crate::provider::swarm) fn read(text: &str) -> Network {
     network(serde_json::from_str(text).unwrap()).unwrap()
@@ -77,6 +92,12 @@ fn published_ports_and_the_way_to_their_sandbox() {
     let network = read(INGRESS);
     assert!(network.ingress);
     assert_eq!(network.balancer, Some(Ipv4Addr::new(10, 0, 0, 3)));
+    assert_eq!(network.subnet, Some("10.0.0.0/24".parse().unwrap()));
+    let balancers = [(2, 1), (3, 2)].map(|(own, node)| Balancer {
+        address: Ipv4Addr::new(10, 0, 0, own),
+        node: Ipv4Addr::new(192, 168, 77, node),
+    });
+    assert_eq!(network.balancers, balancers);
     let ports = [8080, 8081].map(|port| Published { port, target: 80 });
     assert_eq!(network.services[0].published, ports);
     assert_eq!(
@@ -92,6 +113,27 @@ fn a_newer_engine() {
     let network = read(NEWER);
     assert_eq!(network.labels["bpvs.scheduler"], "lc");
     assert_eq!(network.services.len(), 1, "one resolves to its tasks");
+}
+
+#[test]
+fn a_newer_engines_published_ports() {
+    let network = read(NEWER_INGRESS);
+    assert_eq!(network.subnet, Some("10.0.0.0/24".parse().unwrap()));
+    assert_eq!(network.balancer, Some(Ipv4Addr::new(10, 0, 0, 3)));
+    let there = Balancer {
+        address: Ipv4Addr::new(10, 0, 0, 2),
+        node: Ipv4Addr::new(192, 168, 77, 1),
+    };
+    assert_eq!(network.balancers, [there], "of one the node is not told");
+    let web = &network.services[0];
+    assert_eq!(
+        web.published,
+        [Published {
+            port: 8080,
+            target: 80
+        }]
+    );
+    assert!(web.tasks.is_empty());
 }
 
 #[test]

@@ -8,10 +8,11 @@ use futures_util::StreamExt as _;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
+use super::clients::{Asked, Reach};
 use super::docker::Engine;
 use super::drain::{self, Resolved};
 use super::node::{Listeners, Node};
-use super::plan::{Input, Place, Plan, plan};
+use super::plan::{Input, Place, Plan, plan, to_ask};
 use super::seen::{Network, Seen};
 use super::{NAME, Options, Report, dns, sandboxes};
 use crate::api::wire;
@@ -54,6 +55,7 @@ pub async fn watch(options: Options, handle: Handle, report: Report) {
         applied: None,
         told: BTreeSet::new(),
         listeners: None,
+        asked: Asked::default(),
     };
     loop {
         match Engine::connect(&watcher.options.docker).await {
@@ -80,6 +82,8 @@ struct Watcher {
     told: BTreeSet<String>,
     /// Who listens on the node, and when that was looked for.
     listeners: Option<(Instant, Listeners)>,
+    /// What other nodes have said of keeping clients' addresses.
+    asked: Asked,
 }
 
 /// What one look found.
@@ -88,6 +92,7 @@ struct Look {
     leaving: BTreeSet<String>,
     sandboxes: BTreeMap<String, NetNs>,
     node: Node,
+    reach: Reach,
 }
 
 impl Watcher {
@@ -110,6 +115,7 @@ impl Watcher {
                 () = sleep_until(next) => {}
                 item = news.next() => match item {
                     Some(Ok(_)) => {
+                        engine.forget();
                         // The rest of the swarm.
                         let settled = Instant::now() + SETTLE;
                         while let Ok(Some(Ok(_))) = timeout(settled.saturating_duration_since(Instant::now()), news.next()).await {}
@@ -140,21 +146,29 @@ impl Watcher {
             Some(Listeners::new())
         };
         let anew = listeners.is_none();
+        let to_ask = to_ask(&seen, self.options.clients);
+        let mut asked = std::mem::take(&mut self.asked);
         let found = tokio::task::spawn_blocking(move || -> Result<_, LookError> {
             let mut found = BTreeMap::new();
             let mut resolved = BTreeMap::new();
+            let mut reach = Reach::default();
             for network in networks {
                 let Some(sandbox) = sandboxes::open(&folder, &network)? else {
                     continue;
                 };
                 if !network.ingress {
                     resolved.insert(network.id.clone(), resolve(&sandbox, &network));
+                } else if let (Some(others), Some(own)) = (&to_ask, network.balancer) {
+                    reach = asked.reach(&sandbox, own, others);
                 }
                 found.insert(network.id, sandbox);
             }
-            Ok((found, resolved, Node::read(listeners)?))
+            let node = Node::read(listeners)?;
+            Ok((found, resolved, node, reach, asked))
         });
-        let (sandboxes, resolved, node) = found.await.map_err(|_| LookError::Interrupted)??;
+        let found = found.await.map_err(|_| LookError::Interrupted)??;
+        let (sandboxes, resolved, node, reach, asked) = found;
+        self.asked = asked;
         if anew {
             self.listeners = Some((Instant::now(), node.listeners.clone()));
         }
@@ -164,6 +178,7 @@ impl Watcher {
             leaving,
             sandboxes,
             node,
+            reach,
         })
     }
 
@@ -174,7 +189,9 @@ impl Watcher {
             sandboxes: &there,
             leaving: &look.leaving,
             node: &look.node,
+            reach: &look.reach,
             tcp_timeout: self.options.tcp_timeout,
+            clients: self.options.clients,
         });
         let mut problems = std::mem::take(&mut plan.problems);
         if let Err(failure) = self.apply(plan, &look).await {

@@ -10,8 +10,10 @@ mod lifetime;
 mod link;
 mod masquerade;
 mod methods;
+mod neighbours;
 mod persistence;
 mod refusals;
+mod relay;
 mod room;
 mod schedule;
 mod source_nat;
@@ -32,6 +34,8 @@ pub fn all() -> Vec<Case> {
         schedule::cases,
         choice::cases,
         methods::cases,
+        relay::cases,
+        neighbours::cases,
         persistence::cases,
         states::cases,
         strangers::cases,

@@ -1,0 +1,177 @@
+use super::super::clients::ClientAddress;
+use super::super::plan::tests::{World, specified, text, world};
+use super::*;
+
+/// The node of `web.1`, 192.168.77.2, whose sandbox is 10.0.0.3; `web.2` is on the other one, whose sandbox is 10.0.0.2.
+fn keeping() -> World {
+    let mut world = world();
+    world.clients = ClientAddress::Keep;
+    world.reach.answering = [2, 6].map(|last| Ipv4Addr::new(10, 0, 0, last)).into();
+    world
+}
+
+fn sandbox(world: &World) -> Vec<String> {
+    text(&world.plan().scopes[1].1)
+}
+
+#[test]
+fn the_asked_node_calls_tasks_of_others_by_alias() {
+    let plan = keeping().plan();
+    assert_eq!(plan.problems, Vec::<String>::new());
+    let table = &plan.scopes[1].1.table;
+    let service = table
+        .service(&"tcp:172.18.0.2:8080".parse().unwrap())
+        .unwrap();
+    assert_eq!(service.source_nat, SourceNat::Off);
+    assert!(service.clamp_mss, "the ends do not see the network between");
+    let servers: Vec<_> = service
+        .servers
+        .iter()
+        .map(|server| (server.address.to_string(), server.weight, server.via))
+        .collect();
+    let via = Some(IpAddr::from([10, 0, 0, 2]));
+    assert_eq!(
+        servers,
+        [
+            ("10.0.0.5".to_owned(), 1, None),
+            ("10.0.0.6".to_owned(), 0, None),
+            ("100.64.24.6".to_owned(), 1, via)
+        ]
+    );
+    // What is not published over TCP is translated as ever.
+    let udp = table
+        .service(&"udp:172.18.0.2:8081".parse().unwrap())
+        .unwrap();
+    assert_eq!(udp.source_nat, SourceNat::Address([10, 0, 0, 3].into()));
+}
+
+#[test]
+fn the_node_of_a_task_knows_it_by_the_aliases_of_others_and_answers_over_them() {
+    let plan = keeping().plan();
+    let table = &plan.scopes[1].1.table;
+    let called = table
+        .service(&"tcp:100.64.16.5:8080".parse().unwrap())
+        .unwrap();
+    let [server] = called.servers.as_slice() else {
+        panic!("one task: {:?}", called.servers)
+    };
+    assert_eq!(server.address, IpAddr::from([10, 0, 0, 5]));
+    assert_eq!(server.return_via, Some([10, 0, 0, 2].into()));
+    assert_eq!(called.source_nat, SourceNat::Off);
+    let aliases = text(&plan.scopes[1].1);
+    let aliases = aliases.iter().filter(|line| line.starts_with("tcp:100."));
+    assert_eq!(aliases.count(), 1, "the tasks of others are not known here");
+}
+
+#[test]
+fn what_tasks_answer_past_the_sandbox_is_led_into_it() {
+    let plan = keeping().plan();
+    let node = &plan.scopes[0].1.table;
+    let [rule] = node.marks() else {
+        panic!("one rule: {:?}", node.marks())
+    };
+    assert_eq!(rule.interface.as_deref(), Some("docker_gwbridge"));
+    assert_eq!(rule.source, Some("10.0.0.0/24".parse().unwrap()));
+    assert_eq!(rule.protocol, Some(Protocol::Tcp));
+    let key = ServiceKey::fwmark(rule.mark, AddressFamily::V4).unwrap();
+    let relay = node.service(&key).unwrap();
+    assert!(relay.relay);
+    assert_eq!(relay.servers[0].address, IpAddr::from([172, 18, 0, 2]));
+}
+
+#[test]
+fn another_node_that_does_not_do_its_part_has_all_translated() {
+    let mut world = keeping();
+    world.reach.answering.clear();
+    let plan = world.plan();
+    let [problem] = plan.problems.as_slice() else {
+        panic!("one problem: {:?}", plan.problems)
+    };
+    assert!(
+        problem.contains("node 192.168.77.1 does not answer"),
+        "{problem}"
+    );
+    let table = &plan.scopes[1].1.table;
+    let service = table
+        .service(&"tcp:172.18.0.2:8080".parse().unwrap())
+        .unwrap();
+    assert_eq!(service.source_nat, SourceNat::Address([10, 0, 0, 3].into()));
+    // What is open by an alias goes on.
+    let weights: Vec<_> = service.servers.iter().map(|server| server.weight).collect();
+    assert_eq!(weights, [1, 1, 0]);
+    // Others may keep them here.
+    assert!(
+        sandbox(&world)
+            .iter()
+            .any(|line| line.starts_with("tcp:100.64.16.5:8080 "))
+    );
+}
+
+#[test]
+fn where_containers_look_back_nothing_is_kept_and_nobody_is_told_so() {
+    let mut world = keeping();
+    world.reach.strict = true;
+    assert!(world.plan().problems[0].contains("rp_filter"));
+    let lines = sandbox(&world);
+    let answers = |line: &&String| line.starts_with("tcp:100.") || line.starts_with("udp:100.");
+    assert_eq!(lines.iter().find(answers), None);
+}
+
+#[test]
+fn a_task_that_its_node_has_not_heard_of_gets_nothing_while_others_are_there() {
+    let mut world = keeping();
+    world.reach.answering.remove(&Ipv4Addr::new(10, 0, 0, 6));
+    let weights = |world: &World| -> Vec<u32> {
+        let plan = world.plan();
+        assert_eq!(plan.problems, Vec::<String>::new());
+        let table = &plan.scopes[1].1.table;
+        let service = table
+            .service(&"tcp:172.18.0.2:8080".parse().unwrap())
+            .unwrap();
+        service.servers.iter().map(|server| server.weight).collect()
+    };
+    assert_eq!(weights(&world), [1, 0, 0]);
+    world.seen.networks[0].services[0].tasks.remove(0);
+    assert_eq!(weights(&world), [0, 1]);
+}
+
+#[test]
+fn nodes_ask_each_other_of_sandboxes_and_tasks() {
+    let world = keeping();
+    let asked = super::super::plan::to_ask(&world.seen, world.clients).unwrap();
+    let there = [2, 6].map(|last| Ipv4Addr::new(10, 0, 0, last));
+    assert_eq!(asked, there.into());
+    let translated = super::super::plan::to_ask(&world.seen, ClientAddress::Translate);
+    assert_eq!(translated, None);
+    let lines = sandbox(&world);
+    for line in [
+        "udp:10.0.0.6:7 100.64.24.6:7/1",
+        "udp:100.64.16.5:7 10.0.0.2:7/1",
+    ] {
+        assert!(lines.contains(&line.to_owned()), "{line} in {lines:?}");
+    }
+    assert!(
+        lines.contains(&"udp:10.0.0.2:7 100.64.24.2:7/1".to_owned()),
+        "{lines:?}"
+    );
+    assert!(
+        lines.contains(&"udp:100.64.16.3:7 10.0.0.2:7/1".to_owned()),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn a_label_decides_for_its_service() {
+    let mut world = keeping();
+    let managed = world.seen.managed.as_mut().unwrap();
+    let translated = specified("bpvs.client-address=translate");
+    managed.services.insert("web".to_owned(), translated);
+    let plan = world.plan();
+    assert!(plan.scopes[0].1.table.marks().is_empty());
+    assert_eq!(sandbox(&world).len(), 4, "nothing that serves to keep");
+    let mut world = super::super::plan::tests::world();
+    let managed = world.seen.managed.as_mut().unwrap();
+    let kept = specified("bpvs.client-address=keep");
+    managed.services.insert("web".to_owned(), kept);
+    assert_eq!(world.plan().scopes[0].1.table.marks().len(), 1);
+}
