@@ -482,8 +482,10 @@ fn a_swarm_to_follow() {
     assert_eq!(options.tcp_timeout.as_secs(), 8 * 3600);
     let error = swarm("[provider.swarm]\nclient-address = \"true\"").unwrap_err();
     assert!(
-        error.to_string().contains("have: keep, translate"),
-        "{error}"
+        error
+            .hint()
+            .is_some_and(|hint| hint.contains("have: keep, translate")),
+        "{error:?}"
     );
     let error = swarm("[provider.swarm]\ntimeouts = \"8h\"").unwrap_err();
     assert!(
