@@ -182,7 +182,8 @@ fn removed_server(context: &Context) -> Result<()> {
         Ok(!there.iter().any(|entry| entry["server"] == server)
             && entries(&setup, true)?.is_empty())
     })?;
-    // What they send now begins nowhere: it is no SYN.
+    // What they send now, each after its pause, begins nowhere: it is no SYN.
+    std::thread::sleep(Duration::from_millis(500));
     let report = long.stop()?;
     ensure!(
         !report.failed.is_empty(),
