@@ -110,6 +110,8 @@ pub trait Tables<A: Address> {
     fn slots(&self, ring: Ring) -> u32;
     /// A slot of a ring of connections, by its index below [`Tables::slots`].
     fn slot(&self, ring: Ring, index: u32) -> Option<&Shared<ConnKey<A>>>;
+    /// When the sweep is to look at the connection of that slot (`conn::due`).
+    fn due(&self, ring: Ring, index: u32) -> Option<&Shared<u64>>;
 
     /// Index of the template with this key, 0 for none.
     fn template_index(&self, key: &TemplateKey<A>) -> u32;

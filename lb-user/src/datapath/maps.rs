@@ -68,6 +68,18 @@ impl Rings {
         }
     }
 
+    /// Those that are pinned, whatever is asked for now; the ones asked for where there are none.
+    pub(super) fn adopt(pins: &Pins, options: &Options) -> Self {
+        let entries = |name| {
+            let there = MapData::from_pin(pins.map(name)).ok()?;
+            Some(there.info().ok()?.max_entries())
+        };
+        match (entries("RING"), entries("TEMPLATES")) {
+            (Some(slots), Some(templates)) => Self::from_slots(slots, templates),
+            _ => Self::new(options),
+        }
+    }
+
     /// From the slots of both together, and those of the templates.
     fn from_slots(slots: u32, templates: u32) -> Self {
         let assured = 1 << slots.max(2).ilog2();
@@ -107,6 +119,7 @@ pub(super) fn sizes(options: &Options) -> BTreeMap<&'static str, u32> {
         ("WIRES", 8192),
         ("CONNS", rings.entries()),
         ("RING", rings.slots()),
+        ("DUE", rings.slots()),
         ("TICKETS", 3),
         ("DRAWN", SCOPES),
         ("BUCKETS", options.buckets),
@@ -167,7 +180,9 @@ pub(super) struct Maps {
     pub(super) wires: Hash<WireKey, Wire>,
     pub(super) conns: MapData,
     pub(super) reasons: PerCpuArray<MapData, Plain<[u64; 2]>>,
-    pub(super) sweep: Array<MapData, Plain<SweepItem<V4>>>,
+    /// When the sweep is to look at the connection of each slot: of the half-open ring, then of the assured one.
+    pub(super) due: Mapped<Shared<u64>>,
+    pub(super) sweep: Mapped<Shared<SweepItem<V4>>>,
     /// Sockets that have used the socket hook, by their cookies.
     pub(super) sockets: Hash<u64, ConnKey<V4>>,
     /// Scopes by the cookies of their namespaces.
@@ -198,40 +213,33 @@ impl Maps {
                     .map_err(ebpf(concat!("use the map ", $name)))?
             };
         }
-        let mapped = |name: &'static str, size: usize| -> Result<(MapData, u32), DatapathError> {
-            let map = open(name, 4, size)?;
-            let entries = map
-                .info()
-                .map_err(ebpf(format!("look at {name}")))?
-                .max_entries();
-            Ok((map, entries))
-        };
-        let map_memory = |name: &'static str| system(format!("map {name} into memory"));
-        let (services, count) = mapped("SERVICES", size_of::<Service>())?;
-        let services = Mapped::new(services.fd().as_fd(), count).map_err(map_memory("SERVICES"))?;
-        let (servers, count) = mapped("SERVERS", size_of::<Server>())?;
-        let servers = Mapped::new(servers.fd().as_fd(), count).map_err(map_memory("SERVERS"))?;
-        let (hops, count) = mapped("HOPS", size_of::<Hop>())?;
-        let hops = Mapped::new(hops.fd().as_fd(), count).map_err(map_memory("HOPS"))?;
-        let (buckets, count) = mapped("BUCKETS", size_of::<u64>())?;
-        let buckets = Mapped::new(buckets.fd().as_fd(), count).map_err(map_memory("BUCKETS"))?;
-        let (templates, template_slots) = mapped("TEMPLATES", size_of::<Template<V4>>())?;
-        let templates =
-            Mapped::new(templates.fd().as_fd(), template_slots).map_err(map_memory("TEMPLATES"))?;
-        let (_ring, slots) = mapped("RING", size_of::<ConnKey<V4>>())?;
+        macro_rules! mapped {
+            ($name:literal, $value:ty) => {{
+                let map = open($name, size_of::<u32>(), size_of::<$value>())?;
+                let entries = map
+                    .info()
+                    .map_err(ebpf(concat!("look at ", $name)))?
+                    .max_entries();
+                Mapped::<$value>::new(map.fd().as_fd(), entries)
+                    .map_err(system(concat!("map ", $name, " into memory").into()))?
+            }};
+        }
+        let due = mapped!("DUE", Shared<u64>);
+        let templates = mapped!("TEMPLATES", Template<V4>);
+        let rings = Rings::from_slots(due.len(), templates.len());
         Ok(Self {
             scopes: typed!(Array, "SCOPES", u32, Scope),
             service_keys: typed!(HashMap, "SERVICE_KEYS", ServiceKey<V4>, u32),
-            services,
-            servers,
+            services: mapped!("SERVICES", Service),
+            servers: mapped!("SERVERS", Server),
             server_stats: typed!(PerCpuArray, "SERVER_STATS", u32, ServerStats),
             server_stats_data: open("SERVER_STATS", size_of::<u32>(), size_of::<ServerStats>())?,
             marks: typed!(HashMap, "MARKS", MarkKey<V4>, MarkValue),
             answers: typed!(HashMap, "ANSWERS", AnswerKey<V4>, u32),
             reals: typed!(HashMap, "REALS", RealKey<V4>, u32),
             routes: typed!(LpmTrie, "ROUTES", (u32, RouteKey<V4>), u32),
-            hops,
-            buckets,
+            hops: mapped!("HOPS", Hop),
+            buckets: mapped!("BUCKETS", Shared<u64>),
             templates,
             interfaces: typed!(HashMap, "INTERFACES", InterfaceKey, Interface),
             wires: typed!(HashMap, "WIRES", WireKey, Wire),
@@ -239,8 +247,9 @@ impl Maps {
             reasons: typed!(PerCpuArray, "REASONS", u32, [u64; 2]),
             sockets: typed!(HashMap, "SOCKETS", u64, ConnKey<V4>),
             namespaces: typed!(HashMap, "NAMESPACES", u64, u32),
-            sweep: typed!(Array, "SWEEP", u32, SweepItem<V4>),
-            rings: Rings::from_slots(slots, template_slots),
+            due,
+            sweep: mapped!("SWEEP", Shared<SweepItem<V4>>),
+            rings,
         })
     }
 }
