@@ -106,7 +106,7 @@ pub trait Tables<A: Address> {
     fn scratch(&self) -> Option<&Scratch<A>>;
     /// The next ticket of a ring.
     fn ticket(&self, ring: Ring) -> u32;
-    /// The slots of a ring: a power of two.
+    /// The slots of a ring.
     fn slots(&self, ring: Ring) -> u32;
     /// A slot of a ring of connections, by its index below [`Tables::slots`].
     fn slot(&self, ring: Ring, index: u32) -> Option<&Shared<ConnKey<A>>>;

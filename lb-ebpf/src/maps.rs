@@ -115,10 +115,10 @@ pub mod constants {
     /// The scope that this instance serves.
     #[unsafe(no_mangle)]
     pub static SCOPE: u32 = 0;
-    /// Slots of the half-open ring: a power of two.
+    /// Slots of the half-open ring.
     #[unsafe(no_mangle)]
     pub static HALF_OPEN_SLOTS: u32 = 0;
-    /// Slots of the assured ring: a power of two.
+    /// Slots of the assured ring.
     #[unsafe(no_mangle)]
     pub static ASSURED_SLOTS: u32 = 0;
     /// Slots of persistence templates: a power of two.

@@ -51,4 +51,4 @@ pub use template::{
 pub use tick::Tick;
 
 /// Version of everything in this module.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;

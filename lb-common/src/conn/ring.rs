@@ -44,7 +44,7 @@ pub fn take<A: Address, T: Tables<A>>(
 /// The slot of a ticket.
 #[inline(always)]
 pub fn index<A: Address, T: Tables<A>>(tables: &T, ring: Ring, ticket: u32) -> u32 {
-    ticket & tables.slots(ring).wrapping_sub(1)
+    ticket.checked_rem(tables.slots(ring)).unwrap_or(0)
 }
 
 /// Whether this slot is the own one of a connection, by its forward entry. Its key may have been used again since the slot

@@ -49,22 +49,25 @@ pub(super) type Hash<K, V> = HashMap<MapData, Plain<K>, Plain<V>>;
 /// How large the rings are, and from that the connection table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rings {
-    /// Slots for connections that have not been answered: a power of two.
+    /// Slots for connections that have not been answered.
     pub(super) half_open: u32,
-    /// Slots for those that have: a power of two, larger than the other.
+    /// Slots for those that have: more than of the others.
     pub(super) assured: u32,
     /// Slots of persistence templates: a power of two.
     pub(super) templates: u32,
 }
 
 impl Rings {
-    /// For so many answered connections, and so many templates.
-    pub(super) fn new(options: &Options) -> Self {
-        let assured = options.connections.clamp(1024, 1 << 27).next_power_of_two();
-        Self {
-            half_open: (assured / 4).min(65_536),
-            assured,
-            templates: options.templates.clamp(16, 1 << 24).next_power_of_two(),
+    /// For so many answered connections at least, and so many templates. Both rings together have a power of two of slots:
+    /// the kernel makes as many buckets as that would need in any case.
+    fn new(connections: u32, templates: u32) -> Self {
+        let wanted = connections.clamp(1024, 1 << 27);
+        let templates = templates.clamp(16, 1 << 24).next_power_of_two();
+        let tight = Self::from_slots(wanted.next_power_of_two(), templates);
+        if tight.assured < wanted {
+            Self::from_slots(2 * tight.slots(), templates)
+        } else {
+            tight
         }
     }
 
@@ -76,16 +79,16 @@ impl Rings {
         };
         match (entries("RING"), entries("TEMPLATES")) {
             (Some(slots), Some(templates)) => Self::from_slots(slots, templates),
-            _ => Self::new(options),
+            _ => Self::new(options.connections, options.templates),
         }
     }
 
     /// From the slots of both together, and those of the templates.
     fn from_slots(slots: u32, templates: u32) -> Self {
-        let assured = 1 << slots.max(2).ilog2();
+        let half_open = (slots / 4).min(65_536);
         Self {
-            half_open: slots - assured,
-            assured,
+            half_open,
+            assured: slots - half_open,
             templates,
         }
     }
@@ -102,7 +105,7 @@ impl Rings {
 
 /// The names of the maps with their sizes, for a datapath that is made anew.
 pub(super) fn sizes(options: &Options) -> BTreeMap<&'static str, u32> {
-    let rings = Rings::new(options);
+    let rings = Rings::new(options.connections, options.templates);
     BTreeMap::from([
         ("SCOPES", SCOPES),
         ("SERVICE_KEYS", options.services),
@@ -132,7 +135,7 @@ pub(super) fn sizes(options: &Options) -> BTreeMap<&'static str, u32> {
         ("SCRATCH", 1),
         ("SWEEP", SWEEP),
         ("NAMESPACES", SCOPES),
-        ("SOCKETS", rings.assured),
+        ("SOCKETS", options.connections.clamp(1024, 1 << 27)),
         ("SOCKET_SCRATCH", DESKS),
     ])
 }
@@ -251,5 +254,23 @@ impl Maps {
             sweep: mapped!("SWEEP", Shared<SweepItem<V4>>),
             rings,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rings_hold_what_is_asked_for_and_use_all_buckets() {
+        for asked in [1, 1024, 1025, 49_152, 262_144, 983_040, 983_041, 1_000_000] {
+            let rings = Rings::new(asked, 65_536);
+            assert!(rings.assured >= asked, "{asked}: {rings:?}");
+            assert!(rings.entries().is_power_of_two(), "{asked}: {rings:?}");
+            // Half of that would not do.
+            let half = Rings::from_slots(rings.slots() / 2, rings.templates);
+            assert!(half.assured < asked.max(1024), "{asked}: {rings:?}");
+            assert_eq!(Rings::from_slots(rings.slots(), rings.templates), rings);
+        }
     }
 }
