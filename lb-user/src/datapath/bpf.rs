@@ -256,6 +256,7 @@ impl Bpf {
 impl Datapath for Bpf {
     fn apply(&mut self, scope: ScopeId, op: &Op) -> Result<(), DatapathError> {
         self.check(scope)?;
+        self.statistics.changed();
         match op {
             Op::AddService(service) => self.change_service(scope, &service.key, |all, maps| {
                 all.add(maps, scope, service)

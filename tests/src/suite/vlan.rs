@@ -107,7 +107,7 @@ const TAGS: [Tags; 4] = [
 ];
 
 /// How often each frame is sent.
-const TIMES: u64 = 3;
+const TIMES: u64 = 20;
 /// The client's port in the frames.
 const PORT: u16 = 5555;
 
