@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -14,12 +15,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use nix::net::if_::if_nametoindex;
 use serde_json::{Value, json};
 
-use super::directors::{by_xdp_on, run as run_on};
-use super::far_end::{Order, WORDS};
+use super::directors::{by_xdp_on, mac as director_mac, run as run_on};
+use super::far_end::{MACS, Order, WORDS};
+use super::instruction::*;
 use super::instructions::COUNTED;
+use super::kernel::{self, Hook, Statistics};
 use super::opponents::last_line;
+use super::spent::Spent;
 use super::statistics::{median, quantile};
 use super::workloads::DATAGRAMS;
 use crate::daemon::Daemon;
@@ -30,6 +35,9 @@ use crate::wire::{Wire, mac};
 
 /// Its interfaces, towards clients and towards real servers.
 const INTERFACES: [&str; 2] = ["eth0", "eth1"];
+/// The ethertype of IPv4, and what XDP answers to let a packet pass.
+const IPV4: [u8; 2] = [8, 0];
+const XDP_PASS: i32 = 2;
 /// Packets of one look, and how many of them come at once.
 const PACKETS: u32 = 2048;
 const BURST: u32 = 64;
@@ -40,6 +48,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Work {
     Routing,
+    TcRedirect,
+    XdpRedirect,
     Iptables,
     Ipvs,
     Tc,
@@ -47,8 +57,10 @@ enum Work {
 }
 
 impl Work {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 7] = [
         Self::Routing,
+        Self::TcRedirect,
+        Self::XdpRedirect,
         Self::Iptables,
         Self::Ipvs,
         Self::Tc,
@@ -58,11 +70,18 @@ impl Work {
     const fn name(self) -> &'static str {
         match self {
             Self::Routing => "plain routing",
+            Self::TcRedirect => "TC redirect, no NAT",
+            Self::XdpRedirect => "XDP redirect, no NAT",
             Self::Iptables => "iptables DNAT",
             Self::Ipvs => "IPVS NAT",
             Self::Tc => "bpvs TC NAT",
             Self::Xdp => "bpvs XDP NAT",
         }
+    }
+
+    /// Whether nothing is translated.
+    const fn asks_server(self) -> bool {
+        matches!(self, Self::Routing | Self::TcRedirect | Self::XdpRedirect)
     }
 
     /// Of what IPVS takes, at most.
@@ -101,7 +120,7 @@ pub fn run(rounds: u32, bpvs: &Path) -> Result<Report> {
         eprintln!("alone: {}", work.name());
         let lab = Lab::new()?;
         match measure(&lab, work, rounds, bpvs, &spinner) {
-            Ok(values) => report.rows.push((work, values)),
+            Ok(counted) => report.rows.push((work, counted)),
             Err(error) if matches!(work, Work::Routing | Work::Tc) => return Err(error),
             Err(error) => report.absent.push((work.name(), last_line(&error))),
         }
@@ -109,19 +128,28 @@ pub fn run(rounds: u32, bpvs: &Path) -> Result<Report> {
     Ok(report)
 }
 
-fn measure(lab: &Lab, work: Work, rounds: u32, bpvs: &Path, spinner: &Spinner) -> Result<Vec<f64>> {
+/// What was counted of one way.
+#[derive(Debug)]
+struct Counted {
+    /// Instructions a packet, of each round.
+    values: Vec<f64>,
+    /// Of them those of bpvs' program, by the kernel's count and with its looks at the clock.
+    program: Option<f64>,
+}
+
+fn measure(lab: &Lab, work: Work, rounds: u32, bpvs: &Path, spinner: &Spinner) -> Result<Counted> {
     let director = lab.host("director")?;
     for interface in INTERFACES {
         let line = format!("link set {interface} netns {}", director.namespace());
         let mut ip = tool("ip");
         finish(ip.args(line.split_whitespace()).stdin(Stdio::null()))?;
     }
-    let values = count(lab, &director, work, rounds, bpvs, spinner);
+    let counted = count(lab, &director, work, rounds, bpvs, spinner);
     // By themselves they come back only some time after the namespace has gone.
     for interface in INTERFACES {
         director.ip(&format!("link set {interface} netns 1"))?;
     }
-    values
+    counted
 }
 
 fn count(
@@ -131,13 +159,18 @@ fn count(
     rounds: u32,
     bpvs: &Path,
     spinner: &Spinner,
-) -> Result<Vec<f64>> {
+) -> Result<Counted> {
     for (interface, address) in INTERFACES.iter().zip([DIRECTOR, DIRECTOR_INSIDE]) {
         director.ip(&format!("address add {address}/24 dev {interface}"))?;
         director.ip(&format!("link set {interface} up"))?;
     }
     let daemon = set_up(lab, director, work, bpvs)?;
-    let target = if work == Work::Routing {
+    let _links = if work == Work::XdpRedirect {
+        redirect(director)?
+    } else {
+        Vec::new()
+    };
+    let target = if work.asks_server() {
         server_address(1)
     } else {
         SERVICE
@@ -181,10 +214,27 @@ fn count(
         took += busy.1 - busy.0 / idle;
         values.push(took / f64::from(PACKETS));
     }
-    if let Some(daemon) = daemon {
-        daemon.bpvs(director, "down")?;
-    }
-    Ok(values)
+    let Some(daemon) = daemon else {
+        return Ok(Counted {
+            values,
+            program: None,
+        });
+    };
+    let name = if work == Work::Xdp {
+        "xdp_prog_"
+    } else {
+        "ingress_prog_"
+    };
+    let pins = daemon.pins()?;
+    let pin = pins.iter().find(|pin| pin.contains(name));
+    let pin = daemon.bpf_folder().join(pin.context("no pinned program")?);
+    let on = Statistics::on()?;
+    let before = Spent::of(&pin)?;
+    order(PACKETS, BURST)?;
+    let program = Some(Spent::of(&pin)?.since(before).each());
+    drop(on);
+    daemon.bpvs(director, "down")?;
+    Ok(Counted { values, program })
 }
 
 fn set_up(lab: &Lab, director: &Host, work: Work, bpvs: &Path) -> Result<Option<Daemon>> {
@@ -193,7 +243,18 @@ fn set_up(lab: &Lab, director: &Host, work: Work, bpvs: &Path) -> Result<Option<
         director.sysctl("net.ipv4.ip_forward", "1")?;
     }
     match work {
-        Work::Routing => {}
+        Work::Routing | Work::XdpRedirect => {}
+        Work::TcRedirect => {
+            let [_, out] = INTERFACES;
+            let (source, destination) = (director_mac(director, out)?, text(MACS[1]));
+            run_on(director, "tc", "qdisc add dev eth0 clsact")?;
+            let line = format!(
+                "filter add dev eth0 ingress protocol ip flower dst_ip {server}/32 \
+                 action skbmod set smac {source} set dmac {destination} pipe \
+                 action mirred egress redirect dev {out}"
+            );
+            run_on(director, "tc", &line)?;
+        }
         Work::Iptables => {
             let rule =
                 format!("-t nat -A PREROUTING -d {SERVICE} -j DNAT --to-destination {server}");
@@ -216,6 +277,57 @@ fn set_up(lab: &Lab, director: &Host, work: Work, bpvs: &Path) -> Result<Option<
         }
     }
     Ok(None)
+}
+
+fn text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+/// XDP that sends every IPv4 packet on by the other interface: the room that XDP gives.
+fn redirect(director: &Host) -> Result<Vec<OwnedFd>> {
+    let own = mac(director, INTERFACES[1])?;
+    director.run(|| {
+        let [from, to] = INTERFACES.map(if_nametoindex);
+        let (from, to) = (from?, to?);
+        let mut head = [0; 16];
+        head[..6].copy_from_slice(&MACS[1]);
+        head[6..12].copy_from_slice(&own);
+        head[12..14].copy_from_slice(&IPV4);
+        let first = u64::from_ne_bytes(head[..8].try_into()?);
+        let second = u32::from_ne_bytes(head[8..12].try_into()?);
+        let kind = u16::from_ne_bytes(IPV4);
+        let (data, data_end) = ends(Hook::Xdp);
+        let mut code = vec![
+            op(LOAD_32, 7, 1, data, 0),
+            op(LOAD_32, 8, 1, data_end, 0),
+            op(MOV, 2, 7, 0, 0),
+            op(ADD_IMM, 2, 0, 0, 34),
+            // Both jump to the last two.
+            op(IF_GREATER, 2, 8, 10, 0),
+            op(LOAD_16, 3, 7, 12, 0),
+            op(IF_NOT_IMM, 3, 0, 8, kind.into()),
+        ];
+        load(&mut code, 1, 0, first);
+        code.extend([
+            op(STORE_64, 7, 1, 0, 0),
+            op(STORE_IMM_32, 7, 0, 8, second.cast_signed()),
+            op(MOV_IMM, 1, 0, 0, to.cast_signed()),
+            op(MOV_IMM, 2, 0, 0, 0),
+            op(CALL, 0, 0, 0, REDIRECT),
+            op(EXIT, 0, 0, 0, 0),
+            op(MOV_IMM, 0, 0, 0, XDP_PASS),
+            op(EXIT, 0, 0, 0, 0),
+        ]);
+        // The driver takes what is redirected to it only where it has a program itself.
+        let passes = kernel::load(
+            Hook::Xdp,
+            &[op(MOV_IMM, 0, 0, 0, XDP_PASS), op(EXIT, 0, 0, 0, 0)],
+        )?;
+        Ok(vec![
+            kernel::attach_xdp(&kernel::load(Hook::Xdp, &code)?, from)?,
+            kernel::attach_xdp(&passes, to)?,
+        ])
+    })?
 }
 
 /// The thread that has what nobody else wants.
@@ -266,7 +378,7 @@ impl Drop for Spinner {
 pub struct Report {
     kernel: String,
     rounds: u32,
-    rows: Vec<(Work, Vec<f64>)>,
+    rows: Vec<(Work, Counted)>,
     absent: Vec<(&'static str, String)>,
 }
 
@@ -274,18 +386,19 @@ impl Report {
     /// To the kernel's IPVS, where that is there.
     fn ratio(&self, values: &[f64]) -> Option<f64> {
         let (_, theirs) = self.rows.iter().find(|(work, _)| *work == Work::Ipvs)?;
-        Some(median(values) / median(theirs))
+        Some(median(values) / median(&theirs.values))
     }
 
     /// Everything, each round's values too.
     pub fn json(&self) -> Value {
-        let rows = self.rows.iter().map(|(work, values)| {
+        let rows = self.rows.iter().map(|(work, Counted { values, program })| {
             json!({
                 "way": work.name(),
                 "median": median(values),
                 "rounds": values,
                 "ratio": self.ratio(values),
                 "goal": work.goal(),
+                "program": program,
             })
         });
         json!({
@@ -310,10 +423,10 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "{:22} {:>9} {:>20}  to IPVS NAT  goal",
-            "", "a packet", "middle half"
+            "{:22} {:>9} {:>20}  {:>12}  to IPVS NAT  goal",
+            "", "a packet", "middle half", "its program"
         )?;
-        for (work, values) in &self.rows {
+        for (work, Counted { values, program }) in &self.rows {
             let half = format!(
                 "{:.0} to {:.0}",
                 quantile(values, 0.25),
@@ -322,9 +435,10 @@ impl fmt::Display for Report {
             let ratio = self
                 .ratio(values)
                 .map_or(String::new(), |ratio| format!("{ratio:.2}"));
+            let program = program.map_or(String::new(), |each| format!("{each:.0}"));
             let goal = work.goal().map_or(String::new(), |goal| format!("{goal}"));
             let line = format!(
-                "{:22} {:>9.0} {half:>20}  {ratio:>11}  {goal}",
+                "{:22} {:>9.0} {half:>20}  {program:>12}  {ratio:>11}  {goal}",
                 work.name(),
                 median(values)
             );
@@ -351,12 +465,19 @@ mod tests {
 
     #[test]
     fn ratios_are_to_ipvs() {
+        let row = |work, values: &[f64]| {
+            let counted = Counted {
+                values: values.to_vec(),
+                program: None,
+            };
+            (work, counted)
+        };
         let report = Report {
             kernel: "6.1".into(),
             rounds: 3,
             rows: vec![
-                (Work::Ipvs, vec![4000.0; 3]),
-                (Work::Xdp, vec![1000.0, 1000.0, 9000.0]),
+                row(Work::Ipvs, &[4000.0; 3]),
+                row(Work::Xdp, &[1000.0, 1000.0, 9000.0]),
             ],
             absent: Vec::new(),
         };

@@ -21,7 +21,7 @@ use crate::topology::director::CLIENT;
 /// The Ethertype of what guest and far end say to each other: the one for experiments of one's own.
 pub const WORDS: u16 = 0x88b5;
 /// Ethernet addresses of both far ends.
-const MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 0x10], [2, 0, 0, 0, 0, 0x11]];
+pub const MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 0x10], [2, 0, 0, 0, 0, 0x11]];
 const ARP: u16 = 0x0806;
 const IPV4: u16 = 0x0800;
 const UDP: u8 = 17;

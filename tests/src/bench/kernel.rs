@@ -1,8 +1,11 @@
 //! The system call `bpf(2)` for what aya has no words for: programs made of single instructions, and runs of them that are
 //! repeated.
 
+use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -10,7 +13,9 @@ use anyhow::{Context as _, Result, bail};
 const MAP_CREATE: libc::c_long = 0;
 const MAP_UPDATE: libc::c_long = 2;
 const PROG_LOAD: libc::c_long = 5;
+const OBJ_GET: libc::c_long = 7;
 const PROG_TEST_RUN: libc::c_long = 10;
+const LINK_CREATE: libc::c_long = 28;
 const ENABLE_STATS: libc::c_long = 32;
 
 /// Types of maps.
@@ -87,6 +92,30 @@ fn opened(fd: libc::c_long) -> Result<OwnedFd> {
 
 fn number(fd: BorrowedFd<'_>) -> u32 {
     fd.as_raw_fd().cast_unsigned()
+}
+
+/// `union bpf_attr` for a pinned object.
+#[repr(C)]
+struct Pinned {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+/// A pinned map.
+///
+/// # Errors
+///
+/// Where there is none.
+pub fn pinned(path: &Path) -> Result<OwnedFd> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    let mut attribute = Pinned {
+        path: name.as_ptr() as u64,
+        fd: 0,
+        flags: 0,
+    };
+    let fd = bpf(OBJ_GET, &mut attribute).with_context(|| format!("no {}", path.display()))?;
+    opened(fd)
 }
 
 /// `union bpf_attr` for a new map.
@@ -189,6 +218,31 @@ pub fn load(hook: Hook, instructions: &[u64]) -> Result<OwnedFd> {
             )
         }
     }
+}
+
+/// `union bpf_attr` for a new link to an interface.
+#[repr(C)]
+struct NewLink {
+    program: u32,
+    ifindex: u32,
+    attach_type: u32,
+    flags: u32,
+}
+
+/// Puts an XDP program on an interface of the calling thread's namespace, in driver mode, for as long as the link is open.
+///
+/// # Errors
+///
+/// Where the driver has no XDP.
+pub fn attach_xdp(program: &OwnedFd, ifindex: u32) -> Result<OwnedFd> {
+    let mut attribute = NewLink {
+        program: number(program.as_fd()),
+        ifindex,
+        attach_type: Hook::Xdp.attach_type(),
+        // `XDP_FLAGS_DRV_MODE`.
+        flags: 1 << 2,
+    };
+    opened(bpf(LINK_CREATE, &mut attribute).context("no XDP on the interface")?)
 }
 
 /// `union bpf_attr` for a run.

@@ -10,6 +10,7 @@ pub mod cost;
 pub mod directors;
 pub mod far_end;
 pub mod generator;
+pub mod instruction;
 pub mod instructions;
 pub mod kernel;
 pub mod opponents;
@@ -86,7 +87,7 @@ pub fn run(options: &Options) -> Result<()> {
         return show(options, [(report.json(), &report)]);
     }
     if options.programs {
-        let report = programs::run(&Lab::new()?, options.rounds, &bpvs)?;
+        let report = programs::run(options.rounds, &bpvs)?;
         save_programs(options, &report)?;
         return show(options, [(report.json(), &report)]);
     }
@@ -94,7 +95,7 @@ pub fn run(options: &Options) -> Result<()> {
     // A choice among opponents is none among programs.
     let mut programs = None;
     if options.only.is_none() {
-        match Lab::new().and_then(|lab| programs::run(&lab, options.rounds, &bpvs)) {
+        match programs::run(options.rounds, &bpvs) {
             Ok(measured) => {
                 save_programs(options, &measured)?;
                 programs = Some(measured);

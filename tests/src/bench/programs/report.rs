@@ -13,6 +13,7 @@ use crate::bench::statistics::{Interval, interval, quantile};
 pub struct Report {
     kernel: String,
     rounds: u32,
+    unit: &'static str,
     rows: Vec<Row>,
 }
 
@@ -52,13 +53,19 @@ impl Row {
 }
 
 impl Report {
-    pub(super) fn new(rounds: u32) -> Self {
+    pub(super) fn new(rounds: u32, counted: bool) -> Self {
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         Self {
             kernel: kernel.trim().to_owned(),
             rounds,
+            unit: if counted { "instructions" } else { "ns" },
             rows: Vec::new(),
         }
+    }
+
+    /// Whether it is of instructions.
+    pub(super) fn counted(&self) -> bool {
+        self.unit == "instructions"
     }
 
     pub(super) fn add(&mut self, hook: Hook, name: &'static str, goal: Option<f64>, value: f64) {
@@ -106,7 +113,7 @@ impl Report {
             })
             .collect();
         json!({
-            "unit": "ns over an empty program",
+            "unit": format!("{} over an empty program", self.unit),
             "kernel": self.kernel,
             "rounds": self.rounds,
             "rows": rows,
@@ -126,13 +133,14 @@ impl fmt::Display for Report {
             if row.group() != group {
                 group = row.group();
                 let over = if row.hook.is_some() {
-                    "ns over an empty program"
+                    "over an empty program"
                 } else {
-                    "ns by the kernel's count"
+                    "by the kernel's count"
                 };
+                let over = format!("{} {over}", self.unit);
                 writeln!(
                     f,
-                    "\n{:32} {over:>24}  {:>17}  {:>17}  goal",
+                    "\n{:34} {over:>34}  {:>17}  {:>17}  goal",
                     group, "median's 95 %", "middle half"
                 )?;
             }
@@ -144,7 +152,7 @@ impl fmt::Display for Report {
                 quantile(&row.values, 0.75)
             );
             let line = format!(
-                "  {:30} {median:>24.1}  {bounds:>17}  {half:>17}  {}",
+                "  {:32} {median:>34.1}  {bounds:>17}  {half:>17}  {}",
                 row.name,
                 row.judged()
             );
@@ -160,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_row_says_whether_its_goal_is_reached() {
-        let mut report = Report::new(3);
+        let mut report = Report::new(3, false);
         for value in [50.0, 55.0, 90.0] {
             report.add(Hook::Xdp, "TCP data", Some(60.0), value);
             report.add(Hook::Xdp, "more of them", Some(54.0), value);

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use anyhow::Result;
 
+use crate::bench::instruction::*;
 use crate::bench::kernel::{self, Hook};
 
 /// Bytes of every frame.
@@ -133,58 +134,59 @@ pub fn empty(hook: Hook, answer: i32) -> Result<OwnedFd> {
     kernel::load(hook, &[op(MOV_IMM, 0, 0, 0, answer), op(EXIT, 0, 0, 0, 0)])
 }
 
-// Instructions: what they do, in 64 bits unless said otherwise.
-const MOV_IMM: u8 = 0xb7;
-const MOV: u8 = 0xbf;
-const ADD_IMM: u8 = 0x07;
-const ADD: u8 = 0x0f;
-const MUL: u8 = 0x2f;
-const AND: u8 = 0x5f;
-const AND_IMM: u8 = 0x57;
-const SHIFT_RIGHT: u8 = 0x77;
-/// To the byte order of the network, as many bits as the immediate says.
-const NETWORK: u8 = 0xdc;
-const LOAD_IMM: u8 = 0x18;
-const LOAD_32: u8 = 0x61;
-const LOAD_64: u8 = 0x79;
-const STORE_IMM_32: u8 = 0x62;
-const STORE_16: u8 = 0x6b;
-const STORE_32: u8 = 0x63;
-const STORE_64: u8 = 0x7b;
-const IF_GREATER: u8 = 0x2d;
-const IF_IS_IMM: u8 = 0x15;
-const CALL: u8 = 0x85;
-const EXIT: u8 = 0x95;
-
-/// Helpers.
-const LOOK_UP: i32 = 1;
-const TAIL_CALL: i32 = 12;
-/// `BPF_PSEUDO_MAP_FD`, where the source register is written.
-const OF_MAP: u8 = 1;
-/// The frame pointer.
-const STACK: u8 = 10;
-
-/// One instruction (of an immediate with 64 bits: its first half).
-fn op(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> u64 {
-    u64::from(code)
-        | u64::from(to | from << 4) << 8
-        | u64::from(offset.cast_unsigned()) << 16
-        | u64::from(immediate.cast_unsigned()) << 32
+/// A program that looks the packet's connection up in the table and returns this: what no balancer that knows connections can do
+/// without.
+///
+/// # Errors
+///
+/// Where the kernel refuses it.
+pub fn look_up(hook: Hook, table: &OwnedFd, scope: u32, answer: i32) -> Result<OwnedFd> {
+    let (data, data_end) = ends(hook);
+    let mut code = vec![
+        op(LOAD_32, 7, 1, data, 0),
+        op(LOAD_32, 8, 1, data_end, 0),
+        op(MOV, 1, 7, 0, 0),
+        op(ADD_IMM, 1, 0, 0, FRAME as i32),
+        // To the end, over the rest.
+        op(IF_GREATER, 1, 8, LOOK_UP_REST, 0),
+    ];
+    let rest = code.len();
+    // The key as `ConnKey` has it: addresses, ports, scope and protocol.
+    for (from, to) in [(26, -20), (30, -16), (34, -12)] {
+        code.push(op(LOAD_32, 1, 7, from, 0));
+        code.push(op(STORE_32, STACK, 1, to, 0));
+    }
+    code.extend([
+        op(LOAD_8, 1, 7, 23, 0),
+        op(OR_IMM, 1, 0, 0, i32::try_from(scope << 8)?),
+        op(STORE_32, STACK, 1, -8, 0),
+    ]);
+    load(
+        &mut code,
+        1,
+        OF_MAP,
+        u64::from(table.as_raw_fd().cast_unsigned()),
+    );
+    code.extend([
+        op(MOV, 2, STACK, 0, 0),
+        op(ADD_IMM, 2, 0, 0, -20),
+        op(CALL, 0, 0, 0, LOOK_UP),
+        op(IF_IS_IMM, 0, 0, 3, 0),
+        // Its first word is where its state is.
+        op(LOAD_64, 1, 0, 0, 0),
+        op(MOV_IMM, 0, 0, 0, answer),
+        op(EXIT, 0, 0, 0, 0),
+    ]);
+    debug_assert_eq!(code.len() - rest, LOOK_UP_REST as usize);
+    code.extend([op(MOV_IMM, 0, 0, 0, UNREACHED), op(EXIT, 0, 0, 0, 0)]);
+    kernel::load(hook, &code)
 }
 
-fn load(code: &mut Vec<u64>, to: u8, from: u8, value: u64) {
-    #[expect(clippy::cast_possible_truncation, reason = "both halves are written")]
-    let (low, high) = (value as u32, (value >> 32) as u32);
-    code.push(op(LOAD_IMM, to, from, 0, low.cast_signed()));
-    code.push(op(0, 0, 0, 0, high.cast_signed()));
-}
+/// Instructions of [`look_up`] behind the look at the packet's length.
+const LOOK_UP_REST: i16 = 18;
 
 fn code(hook: Hook, template: &Template, state: i32, called: i32) -> Vec<u64> {
-    // Where the context has the ends of the packet.
-    let (data, data_end) = match hook {
-        Hook::Xdp => (0, 4),
-        Hook::Tc => (76, 80),
-    };
+    let (data, data_end) = ends(hook);
     let mut code = vec![
         op(MOV, 6, 1, 0, 0),
         op(LOAD_32, 7, 6, data, 0),
@@ -239,7 +241,6 @@ fn code(hook: Hook, template: &Template, state: i32, called: i32) -> Vec<u64> {
     load(&mut code, 2, OF_MAP, u64::from(called.cast_unsigned()));
     code.extend([op(MOV_IMM, 3, 0, 0, 0), op(CALL, 0, 0, 0, TAIL_CALL)]);
     let end = code.len();
-    // What no program under test answers: XDP's and TC's are below.
     code.extend([op(MOV_IMM, 0, 0, 0, UNREACHED), op(EXIT, 0, 0, 0, 0)]);
     for place in to_end {
         code[place] |= u64::from((end - place - 1) as u16) << 16;
@@ -247,7 +248,7 @@ fn code(hook: Hook, template: &Template, state: i32, called: i32) -> Vec<u64> {
     code
 }
 
-/// What is returned where the other program was not called.
+/// What is returned where the other program was not called: no answer of XDP or TC.
 const UNREACHED: i32 = 99;
 
 #[cfg(test)]
@@ -271,13 +272,5 @@ mod tests {
             assert_eq!(jumps, [end, end]);
             assert_eq!(code[end], op(MOV_IMM, 0, 0, 0, UNREACHED));
         }
-    }
-
-    #[test]
-    fn an_instruction_is_as_the_kernel_has_it() {
-        // r1 = *(u64 *)(r0 + 8); r2 += -4; *(u32 *)(r10 - 4) = 0
-        assert_eq!(op(LOAD_64, 1, 0, 8, 0), 0x0000_0000_0008_0179);
-        assert_eq!(op(ADD_IMM, 2, 0, 0, -4), 0xffff_fffc_0000_0207);
-        assert_eq!(op(STORE_IMM_32, STACK, 0, -4, 0), 0x0000_0000_fffc_0a62);
     }
 }

@@ -11,9 +11,9 @@ use nix::net::if_::if_nametoindex;
 use nix::time::{ClockId, clock_gettime};
 
 use super::packets::{Kind, PORT};
-use super::restorer::{Order, Restorer, Template, empty};
+use super::restorer::{Order, Restorer, Template, empty, look_up};
 use crate::bench::directors::by_xdp;
-use crate::bench::kernel::Hook;
+use crate::bench::kernel::{self, Hook};
 use crate::daemon::Daemon;
 use crate::lab::Lab;
 use crate::offload::like_a_wire;
@@ -22,8 +22,6 @@ use crate::wire::mac;
 
 /// Where clients are, behind the client.
 const CLIENTS: &str = "10.64.0.0/12";
-/// Connections that there is room for.
-const ROOM: &str = "2000000";
 /// How many are opened at a time: until they are open they are half-open, of which there is room for fewer.
 const PART: u64 = 1 << 14;
 /// What programs answer.
@@ -43,8 +41,20 @@ pub struct Stand {
     interfaces: [(u32, ([u8; 6], [u8; 6])); 2],
     programs: BTreeMap<Hook, ProgramFd>,
     floors: BTreeMap<Hook, OwnedFd>,
+    look_ups: BTreeMap<Hook, OwnedFd>,
     /// Flows below have been used for TCP, and for UDP.
     used: BTreeMap<bool, u64>,
+}
+
+/// What is run behind the one that restores the packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// bpvs' program.
+    Bpvs,
+    /// One that finds the connection and does nothing else.
+    LookUp,
+    /// One that does nothing.
+    Empty,
 }
 
 /// A packet on its way to a program, and to one that does nothing.
@@ -61,7 +71,7 @@ impl Stand {
     /// # Errors
     ///
     /// Where bpvs or the kernel refuses a step.
-    pub fn build(lab: &Lab, bpvs: &Path) -> Result<Self> {
+    pub fn build(lab: &Lab, bpvs: &Path, arguments: &[&str]) -> Result<Self> {
         let net = Director::build(
             lab,
             &Options {
@@ -84,7 +94,7 @@ impl Stand {
         let first_words =
             || std::net::UdpSocket::bind("0.0.0.0:0")?.send_to(b"hello", "10.0.0.1:9");
         net.client.run(first_words)??;
-        let daemon = Daemon::start(lab, bpvs, director, &["--connections", ROOM])?;
+        let daemon = Daemon::start(lab, bpvs, director, arguments)?;
         for protocol in ["tcp", "udp"] {
             let service = format!("{protocol}:{SERVICE}:{PORT}");
             daemon.bpvs(director, &format!("service add {service} --scheduler rr"))?;
@@ -104,6 +114,7 @@ impl Stand {
         let mut stand = Self {
             programs: BTreeMap::new(),
             floors: BTreeMap::new(),
+            look_ups: BTreeMap::new(),
             used: BTreeMap::new(),
             interfaces,
             net,
@@ -113,6 +124,9 @@ impl Stand {
             stand.programs.insert(hook, stand.pinned(hook)?);
             let answer = stand.answer(hook, true).cast_signed();
             stand.floors.insert(hook, empty(hook, answer)?);
+            let table = kernel::pinned(&stand.pin("CONNS")?)?;
+            let look_up = look_up(hook, &table, stand.scope()?, answer)?;
+            stand.look_ups.insert(hook, look_up);
         }
         Ok(stand)
     }
@@ -124,6 +138,14 @@ impl Stand {
             Hook::Tc => self.pin("ingress_prog_")?,
         };
         Ok(ProgramInfo::from_pin(&path)?.fd()?)
+    }
+
+    /// The number of the scope, out of the path of its programs.
+    fn scope(&self) -> Result<u32> {
+        let pin = self.pin("ingress_prog_")?;
+        let folder = pin.parent().and_then(Path::file_name);
+        let number = folder.and_then(|name| name.to_str()?.parse().ok());
+        number.with_context(|| format!("no number of a scope in {}", pin.display()))
     }
 
     /// The pin whose name begins so.
@@ -147,24 +169,24 @@ impl Stand {
         }
     }
 
-    fn restorer(&self, hook: Hook, kind: Kind, floor: bool) -> Result<Restorer> {
+    fn restorer(&self, hook: Hook, kind: Kind, subject: Subject) -> Result<Restorer> {
         let (ifindex, cable) = self.interfaces[usize::from(kind.comes_back())];
         let template: Template = kind.template(cable);
-        let program = if floor {
-            self.floors[&hook].as_fd()
-        } else {
-            self.programs[&hook].as_fd()
+        let program = match subject {
+            Subject::Empty => self.floors[&hook].as_fd(),
+            Subject::LookUp => self.look_ups[&hook].as_fd(),
+            Subject::Bpvs => self.programs[&hook].as_fd(),
         };
         Restorer::new(hook, &template, ifindex, program)
     }
 
     /// A packet to be timed.
-    pub fn timed(&self, hook: Hook, kind: Kind) -> Result<Timed> {
+    pub fn timed(&self, hook: Hook, kind: Kind, subject: Subject) -> Result<Timed> {
         let sends = !matches!(kind, Kind::Other | Kind::Ipv6);
         Ok(Timed {
             expected: self.answer(hook, sends),
-            subject: self.restorer(hook, kind, false)?,
-            floor: self.restorer(hook, kind, true)?,
+            subject: self.restorer(hook, kind, subject)?,
+            floor: self.restorer(hook, kind, Subject::Empty)?,
         })
     }
 
@@ -175,7 +197,7 @@ impl Stand {
     /// Where it cannot after ten seconds.
     pub fn settle(&self) -> Result<()> {
         let [syn, back] =
-            [Kind::Syn, Kind::SynAck].map(|kind| self.restorer(Hook::Xdp, kind, false));
+            [Kind::Syn, Kind::SynAck].map(|kind| self.restorer(Hook::Xdp, kind, Subject::Bpvs));
         let (syn, back) = (syn?, back?);
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
@@ -203,7 +225,7 @@ impl Stand {
         };
         let steps = steps
             .iter()
-            .map(|kind| self.restorer(Hook::Xdp, *kind, false))
+            .map(|kind| self.restorer(Hook::Xdp, *kind, Subject::Bpvs))
             .collect::<Result<Vec<_>>>()?;
         let first = self.fresh(tcp, count);
         let mut opened = 0;
@@ -226,7 +248,7 @@ impl Stand {
             &[Kind::DatagramBack]
         };
         for kind in steps {
-            let step = self.restorer(Hook::Xdp, *kind, false)?;
+            let step = self.restorer(Hook::Xdp, *kind, Subject::Bpvs)?;
             step.flows(first, count, Order::Turn)?;
             expect(XDP_REDIRECT, step.run(count as u32)?)?;
         }
