@@ -78,7 +78,7 @@ const ALL: Flows = Flows::Open(M, Order::Turn);
 const ALL_RANDOM: Flows = Flows::Open(M, Order::Random);
 
 /// Rows of a bpvs as it comes, for each hook. Floods are timed behind the others, for they fill what those need.
-const CASES: [Case; 17] = [
+const CASES: [Case; 18] = [
     case("TCP data, 1 connection", Kind::Ack, ONE, Some(60.0)),
     look_up("  the look-up alone, 1", ONE),
     case("TCP data, 1 K connections", Kind::Ack, SOME, None),
@@ -115,6 +115,12 @@ const CASES: [Case; 17] = [
         None,
     ),
     case("no service", Kind::Other, Flows::None, None),
+    case(
+        "another protocol, passes by",
+        Kind::Protocol,
+        Flows::None,
+        None,
+    ),
     case("IPv6, passes by", Kind::Ipv6, Flows::None, None),
 ];
 

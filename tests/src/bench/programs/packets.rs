@@ -15,6 +15,7 @@ const AS_DESTINATION: (i16, i16) = (30, 36);
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+const GRE: u8 = 47;
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
 
@@ -38,6 +39,8 @@ pub enum Kind {
     DatagramBack,
     /// A datagram to the director itself, where there is no service.
     Other,
+    /// A packet of a protocol that bpvs does not know (GRE), to the service.
+    Protocol,
     /// An IPv6 packet.
     Ipv6,
 }
@@ -68,6 +71,7 @@ impl Kind {
             Self::Syn => (TCP, SYN),
             Self::SynAck => (TCP, SYN | ACK),
             Self::Ack | Self::Answer => (TCP, ACK),
+            Self::Protocol => (GRE, 0),
             _ => (UDP, 0),
         };
         let server = server_address(1);
@@ -91,7 +95,7 @@ impl Kind {
             frame[40..42].copy_from_slice(&[0x12, 0x34]);
         }
         let client = match self {
-            Self::Other => None,
+            Self::Other | Self::Protocol => None,
             kind if kind.comes_back() => Some(AS_DESTINATION),
             _ => Some(AS_SOURCE),
         };

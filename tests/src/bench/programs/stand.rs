@@ -182,7 +182,7 @@ impl Stand {
 
     /// A packet to be timed.
     pub fn timed(&self, hook: Hook, kind: Kind, subject: Subject) -> Result<Timed> {
-        let sends = !matches!(kind, Kind::Other | Kind::Ipv6);
+        let sends = !matches!(kind, Kind::Other | Kind::Protocol | Kind::Ipv6);
         Ok(Timed {
             expected: self.answer(hook, sends),
             subject: self.restorer(hook, kind, subject)?,
