@@ -192,7 +192,13 @@ pub fn follow<F: Family, P: Packet, T: Tables<F::Address>>(packet: &mut P, table
         return Verdict::drop(reason).word();
     }
     let Some(conn) = found.conn else {
-        return UNKNOWN;
+        // What most packets of other traffic are is known now, and need not be read once more.
+        let flags = tables.scope().map_or(0, |scope| scope.flags);
+        return if opens(segment.event, flags).is_none() && flags & SCOPE_TELLS_REALS == 0 {
+            Verdict::pass(Reason::NoConnection).word()
+        } else {
+            UNKNOWN
+        };
     };
     let mut way = Way::STAY;
     if P::EARLY {
@@ -326,16 +332,9 @@ fn service<F: Family, P: Packet, T: Tables<F::Address>>(packet: &P, tables: &T) 
         let to_host = is_local(tables, key.dst);
         return Err(Verdict::refuse(Reason::UnknownReply, 0, !to_host));
     }
-    let (opens, others) = match segment.event {
-        Some(Event::Syn) | None => (true, 0),
-        Some(Event::Rst) => (false, SCOPE_RELAYS),
-        Some(Event::Fin | Event::Ack | Event::Nothing) => {
-            (flags & SCOPE_SLOPPY_TCP != 0, SCOPE_RELAYS | SCOPE_RESETS)
-        }
-    };
-    if !opens && flags & others == 0 {
+    let Some(opens) = opens(segment.event, flags) else {
         return Err(Verdict::pass(Reason::NoConnection));
-    }
+    };
     // Nobody can be answered at such an address; the host's stack drops it.
     if !header.src.is_host() || header.src == header.dst {
         return Err(Verdict::pass(Reason::Malformed));
@@ -405,6 +404,24 @@ fn service<F: Family, P: Packet, T: Tables<F::Address>>(packet: &P, tables: &T) 
     } else {
         Verdict::pass(Reason::NoService)
     })
+}
+
+/// Whether a packet of no known connection opens one, by these flags of the scope; `None`: it does not, and whether there
+/// is a service for it makes no difference.
+#[inline(always)]
+const fn opens(event: Option<Event>, flags: u32) -> Option<bool> {
+    let (opens, others) = match event {
+        Some(Event::Syn) | None => (true, 0),
+        Some(Event::Rst) => (false, SCOPE_RELAYS),
+        Some(Event::Fin | Event::Ack | Event::Nothing) => {
+            (flags & SCOPE_SLOPPY_TCP != 0, SCOPE_RELAYS | SCOPE_RESETS)
+        }
+    };
+    if opens || flags & others != 0 {
+        Some(opens)
+    } else {
+        None
+    }
 }
 
 #[inline(always)]
