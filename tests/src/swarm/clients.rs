@@ -228,7 +228,7 @@ fn ask_client(stream: &mut TcpStream) -> Result<(String, SocketAddrV4)> {
 }
 
 /// `I'm NAME, you are ADDRESS:PORT`.
-fn parsed(said: &str) -> Result<(String, SocketAddrV4)> {
+pub(super) fn parsed(said: &str) -> Result<(String, SocketAddrV4)> {
     let strange = || format!("a strange answer: {said}");
     let rest = said.strip_prefix("I'm ").with_context(strange)?;
     let (name, client) = rest.split_once(", you are ").with_context(strange)?;
