@@ -148,8 +148,6 @@ fn resolved_tasks(cluster: &Cluster, from: &Host) -> Result<String> {
 /// Asks the resolver that Docker has in every container, by one datagram (RFC 1035).
 fn lookup(name: &str) -> Result<BTreeSet<Ipv4Addr>> {
     const RESOLVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 11), 53);
-    /// An answer for the name just before it: a reference to byte 12, A, IN.
-    const ANSWER: [u8; 6] = [0xc0, 12, 0, 1, 0, 1];
     let mut question = vec![0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in name.split('.') {
         question.push(u8::try_from(label.len())?);
@@ -157,13 +155,23 @@ fn lookup(name: &str) -> Result<BTreeSet<Ipv4Addr>> {
     }
     question.extend([0, 0, 1, 0, 1]);
     let answer = client::exchange(RESOLVER, &question)?;
-    let rest = answer.get(question.len()..).context("a short answer")?;
+    let mut rest = answer.get(question.len()..).context("a short answer")?;
+    // Each record has the name once more, whole or as a reference to the first, and ends with four bytes.
     let mut found = BTreeSet::new();
-    for record in rest.chunks_exact(16) {
-        ensure!(record[..6] == ANSWER, "a strange answer: {record:?}");
+    while !rest.is_empty() {
+        let name = match rest[0] {
+            0xc0.. => 2,
+            _ => rest.iter().position(|byte| *byte == 0).context("no name")? + 1,
+        };
+        let record = rest.get(name..name + 14).context("a short record")?;
+        ensure!(
+            record[..4] == [0, 1, 0, 1] && record[8..10] == [0, 4],
+            "a strange answer: {record:?}"
+        );
         found.insert(Ipv4Addr::new(
-            record[12], record[13], record[14], record[15],
+            record[10], record[11], record[12], record[13],
         ));
+        rest = &rest[name + 14..];
     }
     ensure!(!found.is_empty(), "no address");
     Ok(found)

@@ -11,8 +11,9 @@ use tracing::{info, warn};
 use super::clients::{Asked, Reach};
 use super::docker::Engine;
 use super::drain::{self, Resolved};
+use super::far::Far;
 use super::node::{Listeners, Node};
-use super::plan::{Input, Place, Plan, plan, to_ask};
+use super::plan::{Input, Place, Plan, keeps, plan, to_ask};
 use super::seen::{Network, Seen};
 use super::{NAME, Options, Report, dns, sandboxes};
 use crate::api::wire;
@@ -56,6 +57,7 @@ pub async fn watch(options: Options, handle: Handle, report: Report) {
         told: BTreeSet::new(),
         listeners: None,
         asked: Asked::default(),
+        far: Far::default(),
     };
     loop {
         match Engine::connect(&watcher.options.docker).await {
@@ -84,6 +86,8 @@ struct Watcher {
     listeners: Option<(Instant, Listeners)>,
     /// What other nodes have said of keeping clients' addresses.
     asked: Asked,
+    /// Their sandboxes, where the engine does not say which they are.
+    far: Far,
 }
 
 /// What one look found.
@@ -128,7 +132,10 @@ impl Watcher {
     }
 
     async fn look(&mut self, engine: &Engine) -> Result<Look, LookError> {
-        let seen = engine.seen().await?;
+        let mut seen = engine.seen().await?;
+        if keeps(&seen, self.options.clients) {
+            self.find_balancers(&mut seen).await?;
+        }
         let folder = self.options.sandboxes.clone();
         let local = |network: &&Network| network.balancer.is_some();
         let networks: Vec<Network> = seen.networks.iter().filter(local).cloned().collect();
@@ -180,6 +187,19 @@ impl Watcher {
             node,
             reach,
         })
+    }
+
+    /// The sandboxes of all nodes, where the engine does not list them.
+    async fn find_balancers(&mut self, seen: &mut Seen) -> Result<(), LookError> {
+        let unknown = |network: &&mut Network| network.ingress && network.balancers.is_empty();
+        let Some(network) = seen.networks.iter_mut().find(unknown) else {
+            return Ok(());
+        };
+        let (folder, asked) = (self.options.sandboxes.clone(), network.clone());
+        let ends = tokio::task::spawn_blocking(move || sandboxes::far_ends(&folder, &asked));
+        let ends = ends.await.map_err(|_| LookError::Interrupted)??;
+        network.balancers = self.far.balancers(network, &ends);
+        Ok(())
     }
 
     async fn declare(&mut self, look: Look) {
