@@ -11,6 +11,7 @@ mod contained;
 mod cost;
 mod node;
 mod questions;
+mod rest;
 mod scenes;
 mod streams;
 
@@ -50,6 +51,8 @@ pub enum Scene {
     Restart,
     /// The same by the kernel's IPVS and by bpvs.
     Compare,
+    /// Many services, and nothing to do.
+    Rest,
 }
 
 impl Scene {

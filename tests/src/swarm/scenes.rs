@@ -65,6 +65,7 @@ pub(super) fn play(out: &Transcript, options: &Inside) -> Result<()> {
             start(out, &mut cluster, bpvs)?;
             labels(out, &cluster)
         }
+        Scene::Rest => super::rest::play(out, &mut cluster, options),
         Scene::Compare => super::compare::play(out, &mut cluster, options),
         Scene::Restart => {
             start(out, &mut cluster, bpvs)?;

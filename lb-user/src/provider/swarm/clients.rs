@@ -6,6 +6,8 @@
 //! published ports. So such a connection goes through both sandboxes, and the chosen task is called by an *alias* between
 //! them, an address that names the asked node and the task: the same client port on two nodes stays two connections.
 //!
+//! Datagrams go another way in the task's node: see [`super::datagrams`].
+//!
 //! Whether another node does its part is asked of it: a datagram to the alias of that node's sandbox, which comes back from
 //! there. Where it does not, addresses are translated. Each task's alias is asked as well: a task that its own node has not
 //! yet heard of gets no connections.
@@ -28,7 +30,7 @@ pub enum ClientAddress {
     /// It becomes that of the sandbox, as with IPVS.
     #[default]
     Translate,
-    /// Tasks see it, where that can be done; TCP.
+    /// Tasks see it, where that can be done.
     Keep,
 }
 

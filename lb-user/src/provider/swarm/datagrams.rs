@@ -10,12 +10,19 @@
 //! Between sandbox and node the task goes by the alias that the node's own sandbox has for it: the exchange is in both their
 //! tables, each time under a name of its own.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
 
 use super::kept::{Mesh, masquerade};
-use super::plan::key;
+use super::plan::{insert, key, said};
 use super::seen::{Bridge, Service as SeenService, Task};
-use crate::model::{Protocol, Scheduler, Service};
+use crate::model::{
+    AddressFamily, MarkRule, MarkValue, Protocol, Scheduler, Service, ServiceKey, Table,
+};
+
+/// The mark of what the node itself asks: "bp", and the port.
+const OWN: u32 = u32::from_be_bytes([b'b', b'p', 0, 0]);
 
 /// How datagrams of one published port come to the tasks of this node.
 #[derive(Debug, Clone, Copy)]
@@ -64,6 +71,27 @@ impl<'a> Datagrams<'a> {
         let mut here = mesh.network.here.iter();
         let (id, _) = here.find(|(_, address)| **address == task.address)?;
         self.bridge.containers.get(id).copied()
+    }
+
+    /// What the node itself asks, and its containers in its name, is translated: a task would answer the sandbox, which is its
+    /// neighbour on the bridge, and not the node.
+    pub(super) fn translate_own(
+        &self,
+        table: &mut Table,
+        translated: &Service,
+    ) -> Result<(), String> {
+        let mark = OWN | u32::from(self.port);
+        let mut rule = MarkRule::new(MarkValue::new(mark, u32::MAX).map_err(said)?);
+        rule.source = Some(IpNet::from(IpAddr::V4(self.node)));
+        rule.destination = Some(IpNet::from(IpAddr::V4(self.sandbox)));
+        rule.protocol = Some(Protocol::Udp);
+        rule.ports = Some(self.port..=self.port);
+        let mut marks = table.marks().to_vec();
+        marks.push(rule.checked().map_err(said)?);
+        table.set_marks(marks).map_err(|error| error.to_string())?;
+        let mut service = translated.clone();
+        service.key = ServiceKey::fwmark(mark, AddressFamily::V4).map_err(said)?;
+        insert(table, service.checked().map_err(said)?)
     }
 
     /// What the node has to serve: the tasks that are here, each by its alias, at its end and its own port.

@@ -81,6 +81,21 @@ fn datagrams_come_to_tasks_by_their_nodes_bridge() {
             Some("10.0.0.2")
         )]
     );
+    // What the node itself asks is answered by way of the sandbox.
+    let [own] = sandbox.marks() else {
+        panic!("one rule: {:?}", sandbox.marks())
+    };
+    assert_eq!(own.source, Some("172.18.0.1/32".parse().unwrap()));
+    assert_eq!(own.destination, Some("172.18.0.2/32".parse().unwrap()));
+    assert_eq!(
+        (own.protocol, &own.ports),
+        (Some(Protocol::Udp), &Some(8081..=8081))
+    );
+    let own = ServiceKey::fwmark(own.mark, AddressFamily::V4).unwrap();
+    let own = sandbox.service(&own).unwrap();
+    assert_eq!(own.source_nat, SourceNat::Address([10, 0, 0, 3].into()));
+    assert_eq!(own.servers.len(), 2);
+    assert!(own.servers.iter().all(|server| server.weight == 1));
     // At the port at which the task listens.
     assert_eq!(
         ends(&plan.scopes[0].1.table, "udp:100.64.24.5:8081"),

@@ -212,8 +212,11 @@ impl Maker<'_> {
                     for service in mesh.for_others(&service, tasks, way.as_ref()) {
                         insert(table, service)?;
                     }
-                    for service in way.iter().flat_map(|way| way.to_tasks(&mesh, &service)) {
-                        insert(node, service)?;
+                    if let Some(way) = &way {
+                        for service in way.to_tasks(&mesh, &service) {
+                            insert(node, service)?;
+                        }
+                        way.translate_own(table, &service)?;
                     }
                     mesh.keep(&mut service, tasks, way.as_ref())
                 });
