@@ -68,7 +68,7 @@ impl Process {
         while let Ok(WaitStatus::StillAlive) =
             waitpid(Pid::from_raw(self.pid), Some(WaitPidFlag::WNOHANG))
         {
-            std::thread::sleep(std::time::Duration::from_millis(1));
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }

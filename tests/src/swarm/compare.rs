@@ -55,12 +55,12 @@ pub(super) fn play(out: &Transcript, cluster: &mut Cluster, options: &Inside) ->
         "loads": loads(&ipvs, &bpvs),
         "connections that IPVS began": { "ipvs": ipvs.ipvs, "bpvs": bpvs.ipvs },
     });
-    if let Some(path) = &options.report {
-        fs::write(path, format!("{report:#}\n"))?;
-    }
     let text = table(&ipvs, &bpvs)?;
     out.heading("Side by side");
     out.answer(&text);
+    if let Some(path) = &options.report {
+        fs::write(path, format!("{report:#}\n"))?;
+    }
     ensure!(ipvs.ipvs > 0, "IPVS had nothing to do while it was asked");
     ensure!(
         bpvs.ipvs == 0,

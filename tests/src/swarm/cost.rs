@@ -52,16 +52,6 @@ pub(super) fn play(out: &Transcript, cluster: &mut Cluster, options: &Inside) ->
     ends.measure("IPVS", service, cluster, &mut samples)?;
     scenes::start(out, cluster, &options.bpvs)?;
     ends.measure("bpvs", service, cluster, &mut samples)?;
-    let report: Vec<_> = samples
-        .iter()
-        .map(|((way, place, figure), values)| {
-            json!({ "way": way, "task": PLACES[*place], "figure": FIGURES[*figure],
-                    "median": median(values), "samples": values })
-        })
-        .collect();
-    if let Some(path) = &options.report {
-        fs::write(path, format!("{:#}\n", json!({ "instructions": report })))?;
-    }
     out.heading("Instructions, medians");
     for (figure, name) in FIGURES.iter().enumerate() {
         for (place, at) in PLACES.iter().enumerate() {
@@ -75,6 +65,16 @@ pub(super) fn play(out: &Transcript, cluster: &mut Cluster, options: &Inside) ->
             let said = of.map(|(way, value)| format!("{way} {value:.0} ({:.2})", value / base));
             out.answer(&format!("{name}, task {at}: {}", said.join(", ")));
         }
+    }
+    let report: Vec<_> = samples
+        .iter()
+        .map(|((way, place, figure), values)| {
+            json!({ "way": way, "task": PLACES[*place], "figure": FIGURES[*figure],
+                    "median": median(values), "samples": values })
+        })
+        .collect();
+    if let Some(path) = &options.report {
+        fs::write(path, format!("{:#}\n", json!({ "instructions": report })))?;
     }
     Ok(())
 }

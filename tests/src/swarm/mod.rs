@@ -113,20 +113,25 @@ pub fn compare(options: &Comparison) -> Result<()> {
         bail!("there is no {program}: `cargo xtask setup` installs it");
     }
     let lab = Lab::new()?;
-    let report = lab.folder().join("comparison.json").display().to_string();
+    // The lab's own folder is hidden inside.
+    let report = std::env::temp_dir().join(format!("{}.json", lab.name()));
     let bpvs = crate::daemon::find_bpvs(options.bpvs.clone())?;
     let (scene, bpvs) = (Scene::Compare.name(), bpvs.display().to_string());
     let updates = options.updates.to_string();
     let mut arguments = vec![scene.as_str(), "--bpvs", &bpvs, "--rounds", &updates];
-    arguments.extend(["--report", &report]);
+    let path = report.display().to_string();
+    arguments.extend(["--report", &path]);
     if options.instructions {
         arguments.push("--instructions");
     }
-    let (status, said) = contained::run(&lab, &arguments, options.json)?;
+    let played = contained::run(&lab, &arguments, options.json);
+    let written = std::fs::read_to_string(&report);
+    let _ = std::fs::remove_file(&report);
+    let (status, said) = played?;
     if options.json
-        && let Ok(report) = std::fs::read_to_string(&report)
+        && let Ok(written) = written
     {
-        print!("{report}");
+        print!("{written}");
     }
     if !status.success() {
         bail!("{status}; {}", said.trim_end());
