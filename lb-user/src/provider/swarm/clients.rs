@@ -30,8 +30,10 @@ pub enum ClientAddress {
     /// It becomes that of the sandbox, as with IPVS.
     #[default]
     Translate,
-    /// Tasks see it, where that can be done.
+    /// Tasks see it, where that can be done; TCP.
     Keep,
+    /// The same, UDP too.
+    KeepAll,
 }
 
 impl FromStr for ClientAddress {
@@ -41,10 +43,11 @@ impl FromStr for ClientAddress {
         match text {
             "translate" => Ok(Self::Translate),
             "keep" => Ok(Self::Keep),
+            "keep-all" => Ok(Self::KeepAll),
             _ => Err(ModelError::SettingValue {
                 name: "client-address",
                 value: text.into(),
-                right: "have: keep, translate".into(),
+                right: "have: keep, keep-all, translate".into(),
             }),
         }
     }
@@ -55,6 +58,7 @@ impl fmt::Display for ClientAddress {
         f.write_str(match self {
             Self::Translate => "translate",
             Self::Keep => "keep",
+            Self::KeepAll => "keep-all",
         })
     }
 }
@@ -217,7 +221,11 @@ mod tests {
             "keep".parse::<ClientAddress>().unwrap(),
             ClientAddress::Keep
         );
-        for word in [ClientAddress::Keep, ClientAddress::Translate] {
+        for word in [
+            ClientAddress::Keep,
+            ClientAddress::KeepAll,
+            ClientAddress::Translate,
+        ] {
             assert_eq!(word.to_string().parse::<ClientAddress>().unwrap(), word);
         }
         assert!("true".parse::<ClientAddress>().is_err());

@@ -5,7 +5,7 @@ use super::*;
 /// The node of `web.1`, 192.168.77.2, whose sandbox is 10.0.0.3; `web.2` is on the other one, whose sandbox is 10.0.0.2.
 fn keeping() -> World {
     let mut world = world();
-    world.clients = ClientAddress::Keep;
+    world.clients = ClientAddress::KeepAll;
     world.reach.answering = [2, 6].map(|last| Ipv4Addr::new(10, 0, 0, last)).into();
     world
 }
@@ -101,6 +101,22 @@ fn datagrams_come_to_tasks_by_their_nodes_bridge() {
         ends(&plan.scopes[0].1.table, "udp:100.64.24.5:8081"),
         [end("172.18.0.4:80", 1, None, Some("172.18.0.2"))]
     );
+}
+
+#[test]
+fn datagrams_are_translated_where_only_connections_are_to_be_kept() {
+    let mut world = keeping();
+    world.clients = ClientAddress::Keep;
+    let plan = world.plan();
+    assert_eq!(plan.problems, Vec::<String>::new());
+    let table = &plan.scopes[1].1.table;
+    let service = |key: &str| table.service(&key.parse().unwrap()).unwrap();
+    assert_eq!(service("tcp:172.18.0.2:8080").source_nat, SourceNat::Off);
+    let translated = SourceNat::Address([10, 0, 0, 3].into());
+    assert_eq!(service("udp:172.18.0.2:8081").source_nat, translated);
+    assert!(table.marks().is_empty());
+    // Another node may keep those, too.
+    assert_eq!(service("udp:100.64.16.5:8081").servers.len(), 1);
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn kept<'s>(seen: &'s Seen, network: &'s Network, default: ClientAddress) -> Vec
     let all = network.services.iter().filter(|_| network.ingress);
     all.filter(|service| {
         let (wishes, _) = wishes(seen, network, service, Duration::ZERO, default);
-        !service.published.is_empty() && wishes.clients == ClientAddress::Keep
+        !service.published.is_empty() && wishes.clients != ClientAddress::Translate
     })
     .collect()
 }
@@ -201,7 +201,7 @@ impl Maker<'_> {
                 continue;
             }
             let mut service = self.to_tasks(protocol, gateway, port)?;
-            let keep = self.wishes.clients == ClientAddress::Keep;
+            let keep = self.wishes.clients != ClientAddress::Translate;
             if let (Some(mesh), true) = (self.mesh, keep) {
                 let way = match protocol {
                     Protocol::Udp => Datagrams::new(&self.input.seen.bridge, self.service, port),
@@ -215,6 +215,10 @@ impl Maker<'_> {
                     if let Some(way) = &way {
                         for service in way.to_tasks(&mesh, &service) {
                             insert(node, service)?;
+                        }
+                        // Another node may keep them of datagrams, too.
+                        if self.wishes.clients != ClientAddress::KeepAll {
+                            return Ok(());
                         }
                         way.translate_own(table, &service)?;
                     }
