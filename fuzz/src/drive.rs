@@ -77,7 +77,7 @@ pub(crate) fn drive(data: &[u8]) {
                 let mut keys = memory.entries().keys();
                 keys.sort_by_key(|key| (key.src, key.dst, key.sport, key.dport));
                 for key in keys {
-                    sweep(&memory, &SweepItem { key, force: 0 });
+                    sweep(&memory, &SweepItem::expired(key));
                 }
             }
         }
@@ -406,11 +406,5 @@ fn force(memory: &Memory<V4>, input: &mut Input<'_>) {
         conn.to().reversed().key(key.scope_protocol)
     };
     let generation = Word(conn.word.load()).generation();
-    sweep(
-        memory,
-        &SweepItem {
-            key,
-            force: u32::from(generation) + 1,
-        },
-    );
+    sweep(memory, &SweepItem::forced(key, generation));
 }

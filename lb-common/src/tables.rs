@@ -106,10 +106,12 @@ pub trait Tables<A: Address> {
     fn scratch(&self) -> Option<&Scratch<A>>;
     /// The next ticket of a ring.
     fn ticket(&self, ring: Ring) -> u32;
-    /// The slots of a ring: a power of two.
+    /// The slots of a ring.
     fn slots(&self, ring: Ring) -> u32;
     /// A slot of a ring of connections, by its index below [`Tables::slots`].
     fn slot(&self, ring: Ring, index: u32) -> Option<&Shared<ConnKey<A>>>;
+    /// When the sweep is to look at the connection of that slot (`conn::due`).
+    fn due(&self, ring: Ring, index: u32) -> Option<&Shared<u64>>;
 
     /// Index of the template with this key, 0 for none.
     fn template_index(&self, key: &TemplateKey<A>) -> u32;

@@ -142,6 +142,11 @@ macro_rules! reasons {
                 self as u8 >= Self::NoServer as u8
             }
 
+            /// Whether the packet goes on as it came, and no real server has to do with it: they come between the others.
+            pub const fn passes(self) -> bool {
+                self as u8 >= Self::NotIp as u8 && !self.ends()
+            }
+
             /// Its name in listings and metrics.
             pub const fn name(self) -> &'static str {
                 match self {

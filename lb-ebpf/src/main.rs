@@ -154,12 +154,8 @@ impl Turn<Maps> for List {
         let Some(item) = SWEEP.get(self.index) else {
             return false;
         };
-        if item.key.protocol() == 0 {
-            return false;
-        }
-        sweep_one(maps, item);
         self.index += 1;
-        true
+        sweep_one(maps, item)
     }
 }
 

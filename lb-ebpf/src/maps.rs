@@ -61,6 +61,9 @@ pub static TEMPLATE_KEYS: HashMap<TemplateKey<V4>, u32> =
 /// Both rings of connections: the half-open one, then the assured one.
 #[map]
 pub static RING: Array<ConnKey<V4>> = Array::with_max_entries(1, 0);
+/// When the sweep is to look at the connection of each slot. The daemon goes over it every second.
+#[map]
+pub static DUE: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// The next ticket of each ring.
 #[map]
 pub static TICKETS: Array<u32> = Array::with_max_entries(3, 0);
@@ -79,7 +82,7 @@ pub static REASONS: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(1, 0);
 pub static ERROR_BUDGET: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(1, 0);
 /// The connections that the sweep program is to look at.
 #[map]
-pub static SWEEP: Array<SweepItem<V4>> = Array::with_max_entries(1, 0);
+pub static SWEEP: Array<SweepItem<V4>> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Where a connection is put together: a value for each CPU, for the stack of a program is small.
 #[map]
@@ -112,10 +115,10 @@ pub mod constants {
     /// The scope that this instance serves.
     #[unsafe(no_mangle)]
     pub static SCOPE: u32 = 0;
-    /// Slots of the half-open ring: a power of two.
+    /// Slots of the half-open ring.
     #[unsafe(no_mangle)]
     pub static HALF_OPEN_SLOTS: u32 = 0;
-    /// Slots of the assured ring: a power of two.
+    /// Slots of the assured ring.
     #[unsafe(no_mangle)]
     pub static ASSURED_SLOTS: u32 = 0;
     /// Slots of persistence templates: a power of two.

@@ -103,6 +103,16 @@ fn count_up(word: Option<*mut u32>) -> u32 {
     }
 }
 
+/// Where a ring of connections begins in the maps of both.
+#[inline(always)]
+fn first(ring: Ring) -> Option<u32> {
+    match ring {
+        Ring::HalfOpen => Some(0),
+        Ring::Assured => Some(constants::read(&constants::HALF_OPEN_SLOTS)),
+        Ring::Templates => None,
+    }
+}
+
 /// What an insertion with [`NO_EXIST`] gave.
 #[inline(always)]
 fn inserted(result: Result<(), i32>) -> Result<(), InsertError> {
@@ -267,14 +277,16 @@ impl<S: Site> Tables<V4> for Maps<S> {
 
     #[inline(always)]
     fn slot(&self, ring: Ring, index: u32) -> Option<&Shared<ConnKey<V4>>> {
-        let first = match ring {
-            Ring::HalfOpen => 0,
-            Ring::Assured => constants::read(&constants::HALF_OPEN_SLOTS),
-            Ring::Templates => return None,
-        };
         at(maps::RING
-            .get_ptr(first + index)
+            .get_ptr(first(ring)? + index)
             .map(|slot| slot.cast::<Shared<ConnKey<V4>>>()))
+    }
+
+    #[inline(always)]
+    fn due(&self, ring: Ring, index: u32) -> Option<&Shared<u64>> {
+        at(maps::DUE
+            .get_ptr(first(ring)? + index)
+            .map(|word| word.cast::<Shared<u64>>()))
     }
 
     #[inline(always)]

@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::daemon::{Daemon, find_bpvs};
 use crate::lab::Lab;
 use crate::load::{Kind, Load, Running};
+use crate::offload::like_a_wire;
 use crate::scale::usage::{self, Map};
 use crate::slow::patient;
 use crate::topology::at;
@@ -23,6 +24,9 @@ pub struct Options {
     /// For how long.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     minutes: u64,
+    /// With XDP on all interfaces (Linux 6.3 and later): each real server is on a cable of its own.
+    #[arg(long)]
+    xdp: bool,
     /// The bpvs program [default: env BPVS, or the one beside this program].
     #[arg(long, value_name = "PATH")]
     bpvs: Option<PathBuf>,
@@ -112,6 +116,7 @@ impl Loads {
 struct Soak {
     net: Director,
     daemon: Daemon,
+    xdp: bool,
     rounds: u64,
     kills: u64,
     applies: u64,
@@ -121,8 +126,12 @@ struct Soak {
 }
 
 /// What is applied: services that stay, and some that come and go.
-fn file(round: u64) -> String {
+fn file(round: u64, xdp: bool) -> String {
     let mut text = String::from("[settings]\ntimeouts = { udp = \"10s\" }\n");
+    if xdp {
+        let cables = (1..=SERVERS).map(|number| format!(", \"rs{number}\""));
+        let _ = writeln!(text, "xdp = [\"eth0\"{}]", cables.collect::<String>());
+    }
     let stay = [
         ("tcp", WEB, 8000, "wlc"),
         ("tcp", ECHO, 7000, "rr"),
@@ -191,7 +200,7 @@ impl Soak {
         self.rounds += 1;
         let next = |soak: &Self| {
             let name = format!("{}.toml", soak.rounds % 2);
-            let text = file(soak.rounds);
+            let text = file(soak.rounds, soak.xdp);
             soak.daemon
                 .apply(&soak.net.director, &name, &text)
                 .map(drop)
@@ -299,15 +308,34 @@ pub fn run(options: &Options) -> Result<()> {
     let lab = Lab::new()?;
     let network = Network {
         servers: SERVERS,
+        cables: options.xdp,
         ..Network::default()
     };
     let net = Director::build(&lab, &network)?;
+    if options.xdp {
+        for host in std::iter::once(&net.client).chain(&net.servers) {
+            like_a_wire(host, "eth0")?;
+        }
+    }
     // Room for what ends within two minutes.
     let daemon = Daemon::start(&lab, &bpvs, &net.director, &["--connections", "1000000"])?;
-    daemon.apply(&net.director, "0.toml", &file(0))?;
+    daemon.apply(&net.director, "0.toml", &file(0, options.xdp))?;
+    if options.xdp {
+        let status: Value = serde_json::from_str(&daemon.bpvs(&net.director, "status --json")?)?;
+        let paths = status["scopes"][0]["paths"]
+            .as_array()
+            .into_iter()
+            .flatten();
+        let by_xdp = paths.filter(|path| path["path"] == "xdp").count();
+        ensure!(
+            by_xdp == usize::from(SERVERS) + 1,
+            "not all by XDP: {status}"
+        );
+    }
     let mut soak = Soak {
         net,
         daemon,
+        xdp: options.xdp,
         rounds: 0,
         kills: 0,
         applies: 0,
@@ -352,7 +380,7 @@ mod tests {
     #[test]
     fn each_file_differs_from_the_one_before() {
         for round in 0..200 {
-            assert_ne!(file(round), file(round + 1));
+            assert_ne!(file(round, false), file(round + 1, false));
         }
     }
 }

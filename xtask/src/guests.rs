@@ -52,6 +52,10 @@ const DIFFERENTIAL: &str = "guest 6.1: differential";
 /// How long it may take.
 const DIFFERENTIAL_TIME: Duration = Duration::from_secs(45 * 60);
 
+/// The same where bpvs handles in XDP what it can, on a kernel that has XDP on a veth. Loading XDP takes as long as a script.
+const WITH_XDP: &str = "guest 6.12: differential, with XDP";
+const WITH_XDP_TIME: Duration = Duration::from_secs(100 * 60);
+
 /// ipvsadm held against the real one, on that kernel too.
 const IPVSADM: &str = "guest 6.1: ipvsadm";
 
@@ -114,9 +118,12 @@ pub(crate) fn run(stages: &mut Stages) {
         stages.run_after(guest.prepare, guest.verifier, || guest.verifier());
         stages.run_after(guest.prepare, guest.suite, || guest.suite());
     }
-    let [oldest, ..] = &GUESTS;
+    let [oldest, newest] = &GUESTS;
     stages.run_after(oldest.prepare, DIFFERENTIAL, || {
         oldest.differential(DIFFERENTIAL_TIME, &[])
+    });
+    stages.run_after(newest.prepare, WITH_XDP, || {
+        newest.differential(WITH_XDP_TIME, &["--xdp"])
     });
     stages.run_after(oldest.prepare, IPVSADM, || oldest.ipvsadm());
     let [.., newest] = &GUESTS;
@@ -132,6 +139,7 @@ pub(crate) fn leave_out(stages: &mut Stages, reason: &str) {
         stages.leave_out(guest.suite, reason);
     }
     stages.leave_out(DIFFERENTIAL, reason);
+    stages.leave_out(WITH_XDP, reason);
     stages.leave_out(IPVSADM, reason);
     stages.leave_out(COMPARISON, reason);
 }

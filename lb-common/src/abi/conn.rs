@@ -176,20 +176,59 @@ pub const DIRECT: u8 = 64;
 /// A packet of the client has been recorded: the next one that is, a second or more later, is not its first.
 pub const HEARD: u8 = 128;
 
-/// What the daemon asks the sweep program to look at.
+/// What the daemon asks the sweep program to look at: one of the `SWEEP_` kinds. An item of none ends the list.
 #[repr(C)]
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct SweepItem<A> {
-    /// A forward or reply key; a protocol of zero ends the list, and [`SWEEP_TEMPLATE`] names a template.
+    /// A forward or reply key, where the kind asks for one.
     pub key: ConnKey<A>,
-    /// 0: take the connection apart if it has expired. Otherwise its generation + 1: take it apart in any case, if it is
-    /// still the one that was seen. For a template its index, and a source port that is not 0 in `key` has it go in any
-    /// case.
-    pub force: u32,
+    /// The kind.
+    pub what: u32,
+    /// A generation, or the index of a template or of a slot.
+    pub number: u32,
 }
 
-/// Protocol of a [`SweepItem`] for a persistence template: reserved by IANA, so that no packet has it.
-pub const SWEEP_TEMPLATE: u8 = 255;
+/// Take the connection with this key apart if it has expired.
+pub const SWEEP_EXPIRED: u32 = 1;
+/// Take it apart in any case, if it still is of the generation that was seen.
+pub const SWEEP_FORCED: u32 = 2;
+/// Let go of the persistence template with this index if it has expired.
+pub const SWEEP_TEMPLATE: u32 = 3;
+/// Let go of it as soon as it controls nothing.
+pub const SWEEP_TEMPLATE_FORCED: u32 = 4;
+/// Look at the connection of this slot of the half-open ring, and say when to look again.
+pub const SWEEP_HALF_OPEN: u32 = 5;
+/// The same for the assured ring.
+pub const SWEEP_ASSURED: u32 = 6;
+
+impl<A: Address> SweepItem<A> {
+    /// [`SWEEP_EXPIRED`].
+    pub const fn expired(key: ConnKey<A>) -> Self {
+        Self {
+            key,
+            what: SWEEP_EXPIRED,
+            number: 0,
+        }
+    }
+
+    /// [`SWEEP_FORCED`].
+    pub const fn forced(key: ConnKey<A>, generation: u16) -> Self {
+        Self {
+            key,
+            what: SWEEP_FORCED,
+            number: generation as u32,
+        }
+    }
+
+    /// Of a kind that asks for no key.
+    pub fn numbered(what: u32, number: u32) -> Self {
+        Self {
+            key: ConnKey::default(),
+            what,
+            number,
+        }
+    }
+}
 
 /// Deadline, generation, state and flags of an entry in one word, so that one compare-and-swap changes them together.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

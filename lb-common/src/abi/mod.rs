@@ -19,7 +19,8 @@ pub use address::{Address, V4, V6};
 pub use be::{Be16, Be32};
 pub use conn::{
     ANSWERED, ASSURED, COUNTED, Conn, ConnKey, DEAD, DIRECT, HEARD, NO_OUTPUT, REPLY,
-    SWEEP_TEMPLATE, SweepItem, Tuple, Word,
+    SWEEP_ASSURED, SWEEP_EXPIRED, SWEEP_FORCED, SWEEP_HALF_OPEN, SWEEP_TEMPLATE,
+    SWEEP_TEMPLATE_FORCED, SweepItem, Tuple, Word,
 };
 pub use locality::{LOCALITY_SERVERS, Locality, LocalityKey};
 pub use network::{
@@ -50,4 +51,4 @@ pub use template::{
 pub use tick::Tick;
 
 /// Version of everything in this module.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;

@@ -274,10 +274,11 @@ fn insert<A: Address, T: Tables<A>>(
     if to.src == A::default() {
         return Outcome::NoRoute;
     }
+    let deadline = tables.now().plus(FRESH);
     let ticket = if once {
         0
     } else {
-        match ring::take(tables, Ring::HalfOpen, &key) {
+        match ring::take(tables, Ring::HalfOpen, &key, deadline) {
             Some(ticket) => ticket,
             None => return Outcome::TableFull,
         }
@@ -291,7 +292,7 @@ fn insert<A: Address, T: Tables<A>>(
             to_client | forward::bent(next_back, key.src),
         ),
         ticket,
-        deadline: tables.now().plus(FRESH),
+        deadline,
         state: if key.protocol() == transport::TCP {
             state::NONE
         } else {

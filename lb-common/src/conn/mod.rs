@@ -2,6 +2,7 @@
 
 pub mod claim;
 pub mod create;
+pub mod due;
 pub mod find;
 pub mod load;
 pub mod ring;

@@ -5,9 +5,9 @@
 //! of SYNs recycles its own kind and costs no answered connection, and a full table recycles what has expired without
 //! the daemon's help.
 
-use super::claim;
+use super::{claim, due};
 use crate::{
-    abi::{ASSURED, Address, ConnKey, DEAD, REPLY, Word},
+    abi::{ASSURED, Address, Conn, ConnKey, DEAD, REPLY, Tick, Word},
     tables::{Ring, Tables, Turn},
 };
 
@@ -15,9 +15,15 @@ use crate::{
 /// at most by chance.
 const PROBES: u32 = 16;
 
-/// Takes a slot for the connection with this forward key; `None`: the ring is full of live, answered connections.
+/// Takes a slot for the connection with this forward key and deadline; `None`: the ring is full of live, answered
+/// connections.
 #[inline(never)]
-pub fn take<A: Address, T: Tables<A>>(tables: &T, ring: Ring, key: &ConnKey<A>) -> Option<u32> {
+pub fn take<A: Address, T: Tables<A>>(
+    tables: &T,
+    ring: Ring,
+    key: &ConnKey<A>,
+    deadline: Tick,
+) -> Option<u32> {
     // A half-open connection does not keep its slot: the first one serves, unless a packet of its own comes at this moment.
     let most = if matches!(ring, Ring::HalfOpen) {
         2
@@ -30,7 +36,31 @@ pub fn take<A: Address, T: Tables<A>>(tables: &T, ring: Ring, key: &ConnKey<A>) 
         ticket: None,
     };
     tables.repeat(most, &mut probe);
-    probe.ticket
+    let ticket = probe.ticket?;
+    due::set(tables, ring, index(tables, ring, ticket), deadline);
+    Some(ticket)
+}
+
+/// The slot of a ticket.
+#[inline(always)]
+pub fn index<A: Address, T: Tables<A>>(tables: &T, ring: Ring, ticket: u32) -> u32 {
+    ticket.checked_rem(tables.slots(ring)).unwrap_or(0)
+}
+
+/// Whether this slot is the own one of a connection, by its forward entry. Its key may have been used again since the slot
+/// was taken: then that connection's slot is another one.
+#[inline(always)]
+pub fn owns<A: Address, T: Tables<A>>(
+    tables: &T,
+    ring: Ring,
+    slot: u32,
+    conn: &Conn<A>,
+    word: Word,
+) -> bool {
+    !word.has(REPLY)
+        && !word.has(DEAD)
+        && word.has(ASSURED) == matches!(ring, Ring::Assured)
+        && index(tables, ring, conn.ticket.load()) == slot
 }
 
 /// One look at a slot.
@@ -44,7 +74,7 @@ impl<A: Address, T: Tables<A>> Turn<T> for Probe<'_, A> {
     #[inline(always)]
     fn turn(&mut self, tables: &T) -> bool {
         let ticket = tables.ticket(self.ring);
-        let index = ticket & tables.slots(self.ring).wrapping_sub(1);
+        let index = index(tables, self.ring, ticket);
         let Some(slot) = tables.slot(self.ring, index) else {
             return false;
         };
@@ -65,13 +95,7 @@ fn vacate<A: Address, T: Tables<A>>(tables: &T, ring: Ring, index: u32, key: &Co
         return true;
     };
     let word = Word(conn.word.load());
-    if word.has(REPLY) || word.has(DEAD) {
-        return true;
-    }
-    // The key may have been used again since: then that connection's slot is another one.
-    let own = conn.ticket.load() & tables.slots(ring).wrapping_sub(1);
-    let in_this_ring = word.has(ASSURED) == matches!(ring, Ring::Assured);
-    if !in_this_ring || own != index {
+    if !owns(tables, ring, index, conn, word) {
         return true;
     }
     if matches!(ring, Ring::Assured) && !word.expired(tables.now()) {

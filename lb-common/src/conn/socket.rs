@@ -81,7 +81,8 @@ fn insert<A: Address, T: Tables<A>>(
     let flow = key.protocol() & SOCKET_FLOW != 0;
     let tcp = key.protocol() == transport::TCP | SOCKET;
     let ring = if flow { Ring::HalfOpen } else { Ring::Assured };
-    let Some(ticket) = ring::take(tables, ring, key) else {
+    let deadline = tables.now().plus(if flow { FRESH } else { UNLIMITED });
+    let Some(ticket) = ring::take(tables, ring, key, deadline) else {
         return Outcome::TableFull;
     };
     let to = Tuple {
@@ -94,7 +95,7 @@ fn insert<A: Address, T: Tables<A>>(
         to,
         hops: (0, 0),
         ticket,
-        deadline: tables.now().plus(if flow { FRESH } else { UNLIMITED }),
+        deadline,
         state: if tcp { state::ESTABLISHED } else { state::UDP },
         flags: if flow { 0 } else { ASSURED },
         counted: if tcp { COUNTED } else { 0 },

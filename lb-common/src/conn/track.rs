@@ -5,7 +5,7 @@
 //! forward entry at once.
 
 use super::{
-    claim, ring,
+    claim, due, ring,
     state::{self, Direction, Event, State},
     template,
 };
@@ -87,8 +87,11 @@ pub fn track<A: Address, T: Tables<A>>(
     if promoted {
         // Without a slot of its own it keeps its half-open ticket, which no longer counts against it: only its
         // deadline ends it.
-        if let Some(ticket) = ring::take(tables, Ring::Assured, &forward_key) {
+        let word = Word(next);
+        if let Some(ticket) = ring::take(tables, Ring::Assured, &forward_key, word.deadline()) {
             forward.ticket.store(ticket);
+            // Another processor that brought the deadline nearer meanwhile did not know this slot.
+            bring_nearer(tables, forward, word, Word(forward.word.load()));
         }
     }
     conn.seen.store(now.0);
@@ -174,6 +177,7 @@ fn advance<A: Address, T: Tables<A>>(
         match tables.swap(&conn.word, word.0, next.0) {
             Ok(()) => {
                 settle(tables, conn, word, next);
+                bring_nearer(tables, conn, word, next);
                 let promoted = next.has(ASSURED) && !word.has(ASSURED);
                 return if promoted { next.with(DEAD).0 } else { next.0 };
             }
@@ -212,6 +216,14 @@ fn successor<A: Address, T: Tables<A>>(
         .plus(timeout(tables, conn.server.load(), state, u32::from(half)));
     let flags = kept | (assured * ASSURED) | (counted * COUNTED);
     Word::new(deadline, word.generation(), state, flags)
+}
+
+/// Has the sweep look sooner, where the deadline came nearer.
+#[inline(always)]
+fn bring_nearer<A: Address, T: Tables<A>>(tables: &T, conn: &Conn<A>, old: Word, new: Word) {
+    if new.deadline().since(old.deadline()) < 0 {
+        due::sooner(tables, conn, new);
+    }
 }
 
 /// What follows from a change that this processor made.

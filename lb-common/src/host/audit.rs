@@ -4,8 +4,8 @@ use std::{collections::HashMap, format, string::String};
 
 use super::Memory;
 use crate::{
-    abi::{Address, COUNTED, DEAD, REPLY, Tick, Word, socket_protocol},
-    conn::state,
+    abi::{ASSURED, Address, COUNTED, DEAD, REPLY, Tick, Word, socket_protocol},
+    conn::{due, ring, state},
     tables::{Ring, Tables},
     transport,
 };
@@ -59,6 +59,21 @@ impl<A: Address + core::fmt::Debug> Memory<A> {
             if word.has(COUNTED) != (tcp && state::active(word.state())) {
                 return Err(format!(
                     "counted as active or not against its state: {key:?} {word:?}"
+                ));
+            }
+            let ring = if word.has(ASSURED) {
+                Ring::Assured
+            } else {
+                Ring::HalfOpen
+            };
+            let slot = ring::index(self, ring, conn.ticket.load());
+            let named = self
+                .slot(ring, slot)
+                .is_some_and(|name| name.load() == *key);
+            let due = self.due(ring, slot).map_or(0, |due| due.load());
+            if named && !due::in_time(due, word.deadline()) {
+                return Err(format!(
+                    "the sweep looks too late at {key:?} {word:?}: {due:#x}"
                 ));
             }
             let count = counts.entry(conn.server.load()).or_default();

@@ -87,6 +87,7 @@ pub struct Memory<A> {
     tickets: [Cell<u32>; 3],
     drawn: Cell<u32>,
     rings: [Vec<Shared<ConnKey<A>>>; 2],
+    dues: [Vec<Shared<u64>>; 2],
     fragments: RefCell<HashMap<FragmentKey<A>, FragmentPorts>>,
     reasons: RefCell<Vec<[u64; 2]>>,
     pub(super) sockets: RefCell<HashMap<u64, ConnKey<A>>>,
@@ -104,6 +105,7 @@ impl<A: Address> Memory<A> {
                 .map(|_| Shared::new(ConnKey::default()))
                 .collect()
         };
+        let due = |slots| (0..slots).map(|_| Shared::new(0)).collect();
         Self {
             id,
             clock: Cell::new(START),
@@ -143,6 +145,7 @@ impl<A: Address> Memory<A> {
             tickets: [Cell::new(0), Cell::new(0), Cell::new(0)],
             drawn: Cell::new(0),
             rings: [ring(capacity.half_open), ring(capacity.assured)],
+            dues: [due(capacity.half_open), due(capacity.assured)],
             fragments: RefCell::default(),
             reasons: RefCell::new(vec![[0; 2]; Reason::ALL.len()]),
             sockets: RefCell::default(),
@@ -444,6 +447,10 @@ impl<A: Address> Tables<A> for Memory<A> {
 
     fn slot(&self, ring: Ring, index: u32) -> Option<&Shared<ConnKey<A>>> {
         self.rings.get(Self::ring(ring))?.get(index as usize)
+    }
+
+    fn due(&self, ring: Ring, index: u32) -> Option<&Shared<u64>> {
+        self.dues.get(Self::ring(ring))?.get(index as usize)
     }
 
     fn template_index(&self, key: &TemplateKey<A>) -> u32 {

@@ -130,7 +130,9 @@ fn thread(number: usize, world: &Rc<World>, tasks: &[Task], stack: DefaultStack)
                     }
                     outcomes.push(verdict);
                 }
-                Task::Sweep(item) => sweep(&processor, &item),
+                Task::Sweep(item) => {
+                    sweep(&processor, &item);
+                }
                 Task::Wait(span) => {
                     yielder.suspend(());
                     world.memory.advance(span);

@@ -214,6 +214,11 @@ impl Tables<V4> for Processor<'_> {
         self.memory().slot(ring, index)
     }
 
+    fn due(&self, ring: Ring, index: u32) -> Option<&Shared<u64>> {
+        self.pause();
+        self.memory().due(ring, index)
+    }
+
     fn template_index(&self, key: &TemplateKey<V4>) -> u32 {
         self.pause();
         self.memory().template_index(key)

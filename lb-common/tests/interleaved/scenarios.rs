@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lb_common::{
-    abi::{SweepItem, V4},
+    abi::{SWEEP_ASSURED, SWEEP_HALF_OPEN, SweepItem, V4},
     conn::state,
     host::{Bytes, Memory},
     verdict::Reason,
@@ -76,7 +76,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         Scenario {
             name: "the sweep and a packet of the client on an expired connection",
             memory: expired,
-            tasks: vec![vec![sweep_forward(0)], packet(from_client(TCP, A, SYN))],
+            tasks: vec![vec![sweep_forward()], packet(from_client(TCP, A, SYN))],
             check: client_served,
         },
         Scenario {
@@ -88,18 +88,42 @@ pub(crate) fn all() -> Vec<Scenario> {
         Scenario {
             name: "two sweeps of an expired connection",
             memory: expired,
-            tasks: vec![vec![sweep_forward(0)], vec![sweep_reply()]],
+            tasks: vec![vec![sweep_forward()], vec![sweep_reply()]],
             check: nothing_left,
         },
         Scenario {
             name: "a forced sweep and packets of both sides on a live connection",
             memory: established,
             tasks: vec![
-                vec![sweep_forward(1)],
+                vec![Task::Sweep(SweepItem::forced(key(TCP, A), 0))],
                 packet(from_client(TCP, A, ACK)),
                 packet(from_server(0, TCP, A, ACK)),
             ],
             check: anything,
+        },
+        Scenario {
+            name: "the sweep looks at a slot whose connection is being closed",
+            memory: deferred,
+            tasks: vec![vec![look(SWEEP_ASSURED)], packet(from_client(TCP, A, RST))],
+            check: still_there,
+        },
+        Scenario {
+            name: "the sweep looks at a slot whose connection is being answered",
+            memory: half_open,
+            tasks: vec![
+                vec![look(SWEEP_HALF_OPEN)],
+                packet(from_server(0, TCP, A, SYN | ACK)),
+            ],
+            check: still_there,
+        },
+        Scenario {
+            name: "a connection gets a slot of its own while it is being closed",
+            memory: answered,
+            tasks: vec![
+                packet(from_client(TCP, A, ACK)),
+                packet(from_server(0, TCP, A, RST)),
+            ],
+            check: all_followed,
         },
         Scenario {
             name: "the client's and the real server's packets on a live connection",
@@ -272,18 +296,21 @@ pub(crate) fn all() -> Vec<Scenario> {
     ]
 }
 
-fn sweep_forward(force: u32) -> Task {
-    Task::Sweep(SweepItem {
-        key: key(TCP, A),
-        force,
-    })
+fn sweep_forward() -> Task {
+    Task::Sweep(SweepItem::expired(key(TCP, A)))
 }
 
 fn sweep_reply() -> Task {
-    Task::Sweep(SweepItem {
-        key: reply_key(0, TCP, A),
-        force: 0,
-    })
+    Task::Sweep(SweepItem::expired(reply_key(0, TCP, A)))
+}
+
+/// Of the first slot.
+fn look(what: u32) -> Task {
+    Task::Sweep(SweepItem::numbered(what, 0))
+}
+
+fn still_there(memory: &Memory<V4>, _outcomes: &[Outcomes]) -> Result<(), String> {
+    entries(memory, 2)
 }
 
 fn empty() -> Memory<V4> {
@@ -321,6 +348,24 @@ fn removed() -> Memory<V4> {
     );
     // The newest has the second index.
     memory.remove_server(2);
+    memory
+}
+
+/// Established, and its deadline deferred since its slot was taken; by that slot's word it is time to look.
+fn deferred() -> Memory<V4> {
+    let memory = established();
+    memory.advance(Duration::from_secs(600));
+    run(&memory, &[from_client(TCP, A, ACK)]);
+    memory.advance(Duration::from_secs(600));
+    memory
+}
+
+fn answered() -> Memory<V4> {
+    let memory = tables(1, USUAL);
+    run(
+        &memory,
+        &[from_client(TCP, A, SYN), from_server(0, TCP, A, SYN | ACK)],
+    );
     memory
 }
 

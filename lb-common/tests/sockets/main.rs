@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use lb_common::{
     abi::{
-        Be16, ConnKey, SCHEDULER_WRR, SOCKET, SOCKET_FLOW, SWEEP_TEMPLATE, SweepItem,
-        TEMPLATE_ASSURED, V4, Word, socket_cookie, socket_end, socket_protocol,
+        Be16, SCHEDULER_WRR, SOCKET, SOCKET_FLOW, SWEEP_TEMPLATE, SweepItem, TEMPLATE_ASSURED, V4,
+        Word, socket_cookie, socket_end, socket_protocol,
     },
     conn::{socket as sockets, state, sweep::sweep},
     host::{Bytes, Capacity, Memory, ServerSpec, ServiceSpec},
@@ -39,7 +39,7 @@ fn connects_go_round_are_counted_and_end_with_their_sockets() {
     // They last for longer than any timeout, and no sweep takes them.
     world.memory.advance(Duration::from_secs(300 * 86_400));
     for key in world.memory.entries().keys() {
-        sweep(&world.memory, &SweepItem { key, force: 0 });
+        sweep(&world.memory, &SweepItem::expired(key));
     }
     assert_eq!(world.memory.entries().len(), 8);
     world.release(1);
@@ -144,13 +144,7 @@ fn a_client_stays_with_its_template() {
     assert_eq!(world.connect(&asked(TCP, 20)), first);
     world.release(20);
     world.memory.advance(Duration::from_secs(361));
-    let item = |index| SweepItem {
-        key: ConnKey {
-            scope_protocol: u32::from(SWEEP_TEMPLATE),
-            ..ConnKey::default()
-        },
-        force: index,
-    };
+    let item = |index| SweepItem::numbered(SWEEP_TEMPLATE, index);
     for index in 0..world.memory.slots(Ring::Templates) {
         sweep(&world.memory, &item(index));
     }

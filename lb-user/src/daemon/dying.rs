@@ -113,8 +113,8 @@ impl Datapath for Dying {
     fn set_network(&mut self, scope: ScopeId, network: &Network) -> Result<(), DatapathError> {
         self.inner.set_network(scope, network)
     }
-    fn sweep(&mut self, budget: u64) -> Result<SweepReport, DatapathError> {
-        self.inner.sweep(budget)
+    fn sweep(&mut self) -> Result<SweepReport, DatapathError> {
+        self.inner.sweep()
     }
     fn attached(&self, scope: ScopeId) -> Result<Vec<u32>, DatapathError> {
         self.inner.attached(scope)

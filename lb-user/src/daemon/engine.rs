@@ -18,9 +18,6 @@ use crate::datapath::{Datapath, DatapathError};
 use crate::model::{ScopeId, ServiceKey, Table};
 use crate::net::{HopId, HopKey, NetNs, Network};
 
-/// How many entries one sweep looks at: all of a million within some seconds, and never long at once.
-const SWEEP_BUDGET: u64 = 131_072;
-
 /// How long a scope with nothing in it stays open: a script may be about to fill it again, and its connections with it.
 const LINGER: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -192,7 +189,7 @@ impl Engine {
                 Err(mpsc::error::TryRecvError::Empty) => {}
             }
             if let Err(error) = self.datapath.work() {
-                error!("connections of servers that were removed are not taken apart: {error}");
+                error!("connections that are over are not taken apart: {error}");
             }
         }
         messages.blocking_recv()
@@ -333,7 +330,7 @@ impl Engine {
     fn tick(&mut self) {
         self.ticks += 1;
         self.sweep.runs += 1;
-        match self.datapath.sweep(SWEEP_BUDGET) {
+        match self.datapath.sweep() {
             Ok(report) => self.sweep.deleted += report.deleted,
             Err(error) => {
                 self.sweep.failed += 1;

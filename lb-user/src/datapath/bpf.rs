@@ -39,7 +39,7 @@ pub(super) struct Bpf {
     scopes: BTreeMap<ScopeId, Open>,
     /// Loads the programs of the next scope.
     ahead: Option<JoinHandle<()>>,
-    /// They are to be loaded with the next tick: whoever has just opened a scope does not wait for them.
+    /// They are to be loaded once nothing else is asked for: whoever has just opened a scope has its answer first.
     wants_ahead: bool,
     statistics: Statistics,
     hook: Hook,
@@ -256,6 +256,7 @@ impl Bpf {
 impl Datapath for Bpf {
     fn apply(&mut self, scope: ScopeId, op: &Op) -> Result<(), DatapathError> {
         self.check(scope)?;
+        self.statistics.changed();
         match op {
             Op::AddService(service) => self.change_service(scope, &service.key, |all, maps| {
                 all.add(maps, scope, service)
@@ -354,10 +355,14 @@ impl Datapath for Bpf {
     }
 
     fn has_work(&self) -> bool {
-        self.sweeper.has_to_follow()
+        self.wants_ahead || self.sweeper.has_to_follow()
     }
 
     fn work(&mut self) -> Result<(), DatapathError> {
+        if self.wants_ahead {
+            self.load_ahead();
+            return Ok(());
+        }
         let scopes: BTreeSet<u32> = self
             .scopes
             .iter()
@@ -365,7 +370,7 @@ impl Datapath for Bpf {
             .map(|(scope, _)| scope.get())
             .collect();
         self.sweeper
-            .follow(&mut self.maps, |scope| scopes.contains(&scope))?;
+            .follow(&self.maps, |scope| scopes.contains(&scope))?;
         let open = &self.scopes;
         self.sweeper.close_doomed(|scope| {
             let scope = ScopeId::new(scope).ok()?;
@@ -457,7 +462,7 @@ impl Datapath for Bpf {
             self.services.remove(&mut self.maps, scope, &key)?;
         }
         self.services.tell_reals(&mut self.maps, scope, false)?;
-        self.sweeper.purge(&mut self.maps, scope)?;
+        self.sweeper.purge(&self.maps, scope)?;
         self.services.tidy(&self.maps)?;
         self.services.accounts.close(Owner::scope(scope))?;
         self.networks.close(&mut self.maps, scope)?;
@@ -534,17 +539,12 @@ impl Datapath for Bpf {
         self.write_scope(scope)
     }
 
-    fn sweep(&mut self, budget: u64) -> Result<SweepReport, DatapathError> {
-        if self.wants_ahead {
-            self.load_ahead();
-        }
+    fn sweep(&mut self) -> Result<SweepReport, DatapathError> {
         self.look_at_targets();
         self.networks.tick(&self.maps);
         let early = self.defend()?;
         let connections = self.services.has_connections(&self.maps);
-        let report = self
-            .sweeper
-            .sweep(&mut self.maps, budget, early, connections)?;
+        let report = self.sweeper.sweep(&self.maps, early, connections)?;
         let scopes = &self.scopes;
         self.sweeper.audit_sockets(&mut self.maps, |scope| {
             let scope = ScopeId::new(scope).ok()?;

@@ -13,15 +13,21 @@ use lb_common::abi::{
 };
 use lb_common::conn::state;
 
-use super::maps::{Maps, Plain, SWEEP};
+use super::due::{self, Dues};
+use super::maps::{Maps, SWEEP};
 use super::sockets;
 use super::sys::{self, BatchCursor};
 use super::templates::{self, Templates};
-use super::{Connection, DatapathError, Kind, SweepReport, ebpf, ebpf_map, system, words};
+use super::{Connection, DatapathError, Kind, SweepReport, ebpf, system, words};
 use crate::model::ScopeId;
 
-/// Entries read in one system call: some ten milliseconds of work at most.
+/// Entries read in one system call, and slots looked at in one go: some ten milliseconds of work at most.
 const BATCH: u32 = 4096;
+/// Entries that the walk over the table reads in one tick. It is for what no slot names: what is left of a connection
+/// whose making was interrupted, an answered connection that found no slot, the sockets of connections.
+const WALK: u64 = 16_384;
+/// The same where connections are given up early: of each second's share.
+const WALK_EARLY: u64 = 131_072;
 
 /// The sweep: where it stands, and the program that deletes.
 pub(super) struct Sweeper {
@@ -29,6 +35,11 @@ pub(super) struct Sweeper {
     cursor: BatchCursor,
     /// How many ticks this walk over the table has taken so far, and the one before took.
     ticks: (u32, u32),
+    /// It gives connections up early.
+    early: bool,
+    dues: Dues,
+    /// How many connections were taken apart since the last report.
+    deleted: u64,
     templates: Templates,
     /// The walk for connections of servers that were removed, if there is one to make.
     removed: Option<BatchCursor>,
@@ -192,6 +203,9 @@ impl Sweeper {
             program,
             cursor: BatchCursor::default(),
             ticks: (0, 1),
+            early: false,
+            dues: Dues::default(),
+            deleted: 0,
             templates: Templates::default(),
             removed: None,
             again: false,
@@ -200,12 +214,11 @@ impl Sweeper {
         }
     }
 
-    /// Looks at the next entries, at most about `budget`, and has those that have expired taken apart; and some more in
-    /// the scopes that give up connections early.
+    /// Has the connections taken apart that have expired, and some more in the scopes that give up connections early.
+    /// Where more have expired than are looked at in one go, [`Sweeper::follow`] goes on.
     pub(super) fn sweep(
         &mut self,
-        maps: &mut Maps,
-        budget: u64,
+        maps: &Maps,
         early: BTreeSet<u32>,
         has_connections: bool,
     ) -> Result<SweepReport, DatapathError> {
@@ -215,8 +228,16 @@ impl Sweeper {
             self.run(maps, &mut over)?;
             return Ok(report);
         }
+        if self.early == early.is_empty() {
+            // Each walk gives up a share that is of its length: it must be known.
+            self.early = !early.is_empty();
+            self.cursor = BatchCursor::default();
+            self.ticks = (0, 1);
+        }
         self.ticks.0 += 1;
+        let budget = if self.early { WALK_EARLY } else { WALK };
         let early = Early::new(early, self.ticks.1);
+        self.look_at_due(maps)?;
         let mut items = Vec::new();
         let now = sys::now();
         while report.seen < budget {
@@ -224,10 +245,7 @@ impl Sweeper {
                 report.seen += 1;
                 self.sockets.meet(entry, now);
                 if entry.word.expired(now) {
-                    items.push(SweepItem {
-                        key: entry.key,
-                        force: 0,
-                    });
+                    items.push(SweepItem::expired(entry.key));
                 } else if !entry.word.has(REPLY)
                     && half_open(&entry.key, entry.word)
                     && early.gives_up(entry.key.scope(), entry.key)
@@ -235,7 +253,7 @@ impl Sweeper {
                     items.push(forced(entry));
                 }
             })?;
-            report.deleted += self.run(maps, &mut items)?;
+            self.deleted += self.run(maps, &mut items)?;
             if !more {
                 self.ticks = (0, self.ticks.0);
                 self.sockets.walked();
@@ -244,7 +262,19 @@ impl Sweeper {
         }
         let mut over = self.templates.over(maps, &early);
         self.run(maps, &mut over)?;
+        report.deleted = std::mem::take(&mut self.deleted);
         Ok(report)
+    }
+
+    /// Looks at some of the slots whose time has come.
+    fn look_at_due(&mut self, maps: &Maps) -> Result<(), DatapathError> {
+        let slots = self.dues.over(maps, BATCH as usize);
+        let mut items = slots.iter().map(|slot| due::item(maps, *slot)).collect();
+        self.run(maps, &mut items)
+            .inspect_err(|_| self.dues.give_up())?;
+        let free = slots.iter().filter(|slot| due::is_free(maps, **slot));
+        self.deleted += free.count() as u64;
+        Ok(())
     }
 
     /// Takes the connections of sockets apart that are no more, though nothing has told of their end: those of the kernel's
@@ -273,16 +303,19 @@ impl Sweeper {
 
     /// Whether there is something for [`Sweeper::follow`] to do.
     pub(super) const fn has_to_follow(&self) -> bool {
-        self.removed.is_some()
+        self.removed.is_some() || self.dues.behind()
     }
 
-    /// Takes apart some of the connections of servers that were removed, in these scopes; at the end the templates that
-    /// lead to such servers.
+    /// Looks at some more of the slots whose time has come; then takes apart some of the connections of servers that were
+    /// removed, in these scopes, and at the end the templates that lead to such servers.
     pub(super) fn follow(
         &mut self,
-        maps: &mut Maps,
+        maps: &Maps,
         scopes: impl Fn(u32) -> bool,
     ) -> Result<(), DatapathError> {
+        if self.dues.behind() {
+            self.look_at_due(maps)?;
+        }
         let Some(mut cursor) = self.removed.take() else {
             return Ok(());
         };
@@ -311,7 +344,7 @@ impl Sweeper {
     }
 
     /// Takes all connections and templates of a scope apart, whatever their deadline.
-    pub(super) fn purge(&mut self, maps: &mut Maps, scope: ScopeId) -> Result<(), DatapathError> {
+    pub(super) fn purge(&mut self, maps: &Maps, scope: ScopeId) -> Result<(), DatapathError> {
         let mut cursor = BatchCursor::default();
         let mut items = Vec::new();
         loop {
@@ -330,14 +363,11 @@ impl Sweeper {
     }
 
     /// Has the program look at these entries: it decides, by what they are when it looks.
-    fn run(&self, maps: &mut Maps, items: &mut Vec<SweepItem<V4>>) -> Result<u64, DatapathError> {
+    fn run(&self, maps: &Maps, items: &mut Vec<SweepItem<V4>>) -> Result<u64, DatapathError> {
         let count = items.len() as u64;
         for chunk in items.chunks(SWEEP as usize - 1) {
-            // A protocol of zero ends the list.
-            for (index, item) in chunk.iter().chain([&SweepItem::default()]).enumerate() {
-                maps.sweep
-                    .set(index as u32, Plain(*item), 0)
-                    .map_err(ebpf_map("list connections for the sweep"))?;
+            for (index, item) in (0..).zip(chunk.iter().chain([&SweepItem::default()])) {
+                maps.sweep.at(index).store(*item);
             }
             let frame = [0_u8; 64];
             let options = TestRunOptions {
@@ -355,10 +385,7 @@ impl Sweeper {
 
 /// Asks the sweep to take a connection apart in any case, if it still is the one that was seen.
 pub(super) fn forced(entry: &Entry) -> SweepItem<V4> {
-    SweepItem {
-        key: entry.key,
-        force: u32::from(entry.word.generation()) + 1,
-    }
+    SweepItem::forced(entry.key, entry.word.generation())
 }
 
 #[cfg(test)]

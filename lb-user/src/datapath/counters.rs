@@ -168,6 +168,15 @@ pub(super) fn of_reason(
         }))
 }
 
+/// Packets and connections of a scope that servers may have counted.
+pub(super) fn served(maps: &Maps, scope: ScopeId) -> Result<u64, DatapathError> {
+    let reasons = Reason::ALL.iter().filter(|reason| !reason.passes());
+    reasons.into_iter().try_fold(0_u64, |sum, &reason| {
+        let [packets, _] = of_reason(maps, scope, reason)?;
+        Ok(sum.wrapping_add(packets))
+    })
+}
+
 /// Lets a scope's reasons begin at zero.
 pub(super) fn clear_reasons(maps: &mut Maps, scope: ScopeId) -> Result<(), DatapathError> {
     for &reason in Reason::ALL {

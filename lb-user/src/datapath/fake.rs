@@ -262,7 +262,7 @@ impl Datapath for FakeDatapath {
         })
     }
 
-    fn sweep(&mut self, _budget: u64) -> Result<SweepReport, DatapathError> {
+    fn sweep(&mut self) -> Result<SweepReport, DatapathError> {
         Ok(SweepReport::default())
     }
 

@@ -49,31 +49,46 @@ pub(super) type Hash<K, V> = HashMap<MapData, Plain<K>, Plain<V>>;
 /// How large the rings are, and from that the connection table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rings {
-    /// Slots for connections that have not been answered: a power of two.
+    /// Slots for connections that have not been answered.
     pub(super) half_open: u32,
-    /// Slots for those that have: a power of two, larger than the other.
+    /// Slots for those that have: more than of the others.
     pub(super) assured: u32,
     /// Slots of persistence templates: a power of two.
     pub(super) templates: u32,
 }
 
 impl Rings {
-    /// For so many answered connections, and so many templates.
-    pub(super) fn new(options: &Options) -> Self {
-        let assured = options.connections.clamp(1024, 1 << 27).next_power_of_two();
-        Self {
-            half_open: (assured / 4).min(65_536),
-            assured,
-            templates: options.templates.clamp(16, 1 << 24).next_power_of_two(),
+    /// For so many answered connections at least, and so many templates. Both rings together have a power of two of slots:
+    /// the kernel makes as many buckets as that would need in any case.
+    fn new(connections: u32, templates: u32) -> Self {
+        let wanted = connections.clamp(1024, 1 << 27);
+        let templates = templates.clamp(16, 1 << 24).next_power_of_two();
+        let tight = Self::from_slots(wanted.next_power_of_two(), templates);
+        if tight.assured < wanted {
+            Self::from_slots(2 * tight.slots(), templates)
+        } else {
+            tight
+        }
+    }
+
+    /// Those that are pinned, whatever is asked for now; the ones asked for where there are none.
+    pub(super) fn adopt(pins: &Pins, options: &Options) -> Self {
+        let entries = |name| {
+            let there = MapData::from_pin(pins.map(name)).ok()?;
+            Some(there.info().ok()?.max_entries())
+        };
+        match (entries("RING"), entries("TEMPLATES")) {
+            (Some(slots), Some(templates)) => Self::from_slots(slots, templates),
+            _ => Self::new(options.connections, options.templates),
         }
     }
 
     /// From the slots of both together, and those of the templates.
     fn from_slots(slots: u32, templates: u32) -> Self {
-        let assured = 1 << slots.max(2).ilog2();
+        let half_open = (slots / 4).min(65_536);
         Self {
-            half_open: slots - assured,
-            assured,
+            half_open,
+            assured: slots - half_open,
             templates,
         }
     }
@@ -90,7 +105,7 @@ impl Rings {
 
 /// The names of the maps with their sizes, for a datapath that is made anew.
 pub(super) fn sizes(options: &Options) -> BTreeMap<&'static str, u32> {
-    let rings = Rings::new(options);
+    let rings = Rings::new(options.connections, options.templates);
     BTreeMap::from([
         ("SCOPES", SCOPES),
         ("SERVICE_KEYS", options.services),
@@ -107,6 +122,7 @@ pub(super) fn sizes(options: &Options) -> BTreeMap<&'static str, u32> {
         ("WIRES", 8192),
         ("CONNS", rings.entries()),
         ("RING", rings.slots()),
+        ("DUE", rings.slots()),
         ("TICKETS", 3),
         ("DRAWN", SCOPES),
         ("BUCKETS", options.buckets),
@@ -119,7 +135,7 @@ pub(super) fn sizes(options: &Options) -> BTreeMap<&'static str, u32> {
         ("SCRATCH", 1),
         ("SWEEP", SWEEP),
         ("NAMESPACES", SCOPES),
-        ("SOCKETS", rings.assured),
+        ("SOCKETS", options.connections.clamp(1024, 1 << 27)),
         ("SOCKET_SCRATCH", DESKS),
     ])
 }
@@ -167,7 +183,9 @@ pub(super) struct Maps {
     pub(super) wires: Hash<WireKey, Wire>,
     pub(super) conns: MapData,
     pub(super) reasons: PerCpuArray<MapData, Plain<[u64; 2]>>,
-    pub(super) sweep: Array<MapData, Plain<SweepItem<V4>>>,
+    /// When the sweep is to look at the connection of each slot: of the half-open ring, then of the assured one.
+    pub(super) due: Mapped<Shared<u64>>,
+    pub(super) sweep: Mapped<Shared<SweepItem<V4>>>,
     /// Sockets that have used the socket hook, by their cookies.
     pub(super) sockets: Hash<u64, ConnKey<V4>>,
     /// Scopes by the cookies of their namespaces.
@@ -198,40 +216,33 @@ impl Maps {
                     .map_err(ebpf(concat!("use the map ", $name)))?
             };
         }
-        let mapped = |name: &'static str, size: usize| -> Result<(MapData, u32), DatapathError> {
-            let map = open(name, 4, size)?;
-            let entries = map
-                .info()
-                .map_err(ebpf(format!("look at {name}")))?
-                .max_entries();
-            Ok((map, entries))
-        };
-        let map_memory = |name: &'static str| system(format!("map {name} into memory"));
-        let (services, count) = mapped("SERVICES", size_of::<Service>())?;
-        let services = Mapped::new(services.fd().as_fd(), count).map_err(map_memory("SERVICES"))?;
-        let (servers, count) = mapped("SERVERS", size_of::<Server>())?;
-        let servers = Mapped::new(servers.fd().as_fd(), count).map_err(map_memory("SERVERS"))?;
-        let (hops, count) = mapped("HOPS", size_of::<Hop>())?;
-        let hops = Mapped::new(hops.fd().as_fd(), count).map_err(map_memory("HOPS"))?;
-        let (buckets, count) = mapped("BUCKETS", size_of::<u64>())?;
-        let buckets = Mapped::new(buckets.fd().as_fd(), count).map_err(map_memory("BUCKETS"))?;
-        let (templates, template_slots) = mapped("TEMPLATES", size_of::<Template<V4>>())?;
-        let templates =
-            Mapped::new(templates.fd().as_fd(), template_slots).map_err(map_memory("TEMPLATES"))?;
-        let (_ring, slots) = mapped("RING", size_of::<ConnKey<V4>>())?;
+        macro_rules! mapped {
+            ($name:literal, $value:ty) => {{
+                let map = open($name, size_of::<u32>(), size_of::<$value>())?;
+                let entries = map
+                    .info()
+                    .map_err(ebpf(concat!("look at ", $name)))?
+                    .max_entries();
+                Mapped::<$value>::new(map.fd().as_fd(), entries)
+                    .map_err(system(concat!("map ", $name, " into memory").into()))?
+            }};
+        }
+        let due = mapped!("DUE", Shared<u64>);
+        let templates = mapped!("TEMPLATES", Template<V4>);
+        let rings = Rings::from_slots(due.len(), templates.len());
         Ok(Self {
             scopes: typed!(Array, "SCOPES", u32, Scope),
             service_keys: typed!(HashMap, "SERVICE_KEYS", ServiceKey<V4>, u32),
-            services,
-            servers,
+            services: mapped!("SERVICES", Service),
+            servers: mapped!("SERVERS", Server),
             server_stats: typed!(PerCpuArray, "SERVER_STATS", u32, ServerStats),
             server_stats_data: open("SERVER_STATS", size_of::<u32>(), size_of::<ServerStats>())?,
             marks: typed!(HashMap, "MARKS", MarkKey<V4>, MarkValue),
             answers: typed!(HashMap, "ANSWERS", AnswerKey<V4>, u32),
             reals: typed!(HashMap, "REALS", RealKey<V4>, u32),
             routes: typed!(LpmTrie, "ROUTES", (u32, RouteKey<V4>), u32),
-            hops,
-            buckets,
+            hops: mapped!("HOPS", Hop),
+            buckets: mapped!("BUCKETS", Shared<u64>),
             templates,
             interfaces: typed!(HashMap, "INTERFACES", InterfaceKey, Interface),
             wires: typed!(HashMap, "WIRES", WireKey, Wire),
@@ -239,8 +250,27 @@ impl Maps {
             reasons: typed!(PerCpuArray, "REASONS", u32, [u64; 2]),
             sockets: typed!(HashMap, "SOCKETS", u64, ConnKey<V4>),
             namespaces: typed!(HashMap, "NAMESPACES", u64, u32),
-            sweep: typed!(Array, "SWEEP", u32, SweepItem<V4>),
-            rings: Rings::from_slots(slots, template_slots),
+            due,
+            sweep: mapped!("SWEEP", Shared<SweepItem<V4>>),
+            rings,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rings_hold_what_is_asked_for_and_use_all_buckets() {
+        for asked in [1, 1024, 1025, 49_152, 262_144, 983_040, 983_041, 1_000_000] {
+            let rings = Rings::new(asked, 65_536);
+            assert!(rings.assured >= asked, "{asked}: {rings:?}");
+            assert!(rings.entries().is_power_of_two(), "{asked}: {rings:?}");
+            // Half of that would not do.
+            let half = Rings::from_slots(rings.slots() / 2, rings.templates);
+            assert!(half.assured < asked.max(1024), "{asked}: {rings:?}");
+            assert_eq!(Rings::from_slots(rings.slots(), rings.templates), rings);
+        }
     }
 }

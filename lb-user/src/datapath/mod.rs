@@ -16,6 +16,7 @@ mod counters;
 mod defence;
 mod devices;
 mod drop_log;
+mod due;
 mod estimates;
 mod hook;
 mod index;
@@ -416,17 +417,17 @@ pub trait Datapath: Send {
     /// The scope is not open, or the system refuses.
     fn set_network(&mut self, scope: ScopeId, network: &Network) -> Result<(), DatapathError>;
 
-    /// Deletes connections that have expired, looking at no more than `budget` entries; called every second.
+    /// Deletes connections that have expired; called every second.
     ///
     /// # Errors
     /// The system refuses.
-    fn sweep(&mut self, budget: u64) -> Result<SweepReport, DatapathError>;
+    fn sweep(&mut self) -> Result<SweepReport, DatapathError>;
 
     /// Whether there is something for [`Datapath::work`] to do.
     fn has_work(&self) -> bool;
 
-    /// Does a small part of what could not be done at once: with `expire_nodest_conn`, taking apart the connections of
-    /// servers that were removed. Called until [`Datapath::has_work`] says that there is none, and other things between.
+    /// Does a small part of what could not be done at once: getting ready for the next scope, taking apart connections that
+    /// have expired in great numbers, and with `expire_nodest_conn` those of servers that were removed. Called until [`Datapath::has_work`] says that there is none, and other things between.
     ///
     /// # Errors
     /// The system refuses; what was to be done is given up.

@@ -51,7 +51,7 @@ pub(super) struct Programs {
 /// Makes the maps, if they are not there, and gives the program that sweeps them.
 pub(super) fn base(pins: &Pins, options: &Options) -> Result<SchedClassifier, DatapathError> {
     let sizes = maps::sizes(options);
-    let rings = Rings::new(options);
+    let rings = Rings::adopt(pins, options);
     let path = pins.program(&format!("sweep_prog_{:016x}", fingerprint()));
     let maps_there = sizes.keys().all(|name| pins.map(name).exists());
     if !(maps_there && path.exists()) {

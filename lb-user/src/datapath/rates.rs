@@ -28,13 +28,20 @@ impl Estimate {
         let milliseconds = elapsed.as_millis().max(1);
         let now = now.to_array();
         for (place, scale) in SCALES.into_iter().enumerate() {
-            let counted = u128::from(now[place].wrapping_sub(self.last[place]));
+            // Less than before: its place is another one's now, which began at nothing.
+            let counted = now[place].checked_sub(self.last[place]);
+            let counted = u128::from(counted.unwrap_or(now[place]));
             let rate = ((counted << scale) * 1000 / milliseconds) as i128;
             let average = i128::from(self.average[place]);
             // Rounded towards the smaller, as the kernel's shift does.
             self.average[place] = (average + ((rate - average) >> 2)) as u64;
             self.last[place] = now[place];
         }
+    }
+
+    /// Whether another step without anything counted changes nothing.
+    pub(super) fn rests(&self) -> bool {
+        self.average == [0; 5]
     }
 
     /// A second, rounded as IPVS shows it.
@@ -115,6 +122,25 @@ mod tests {
             estimate.step(sum, TWO);
         }
         assert_eq!(estimate.rates(), counters(0, 0));
+    }
+
+    #[test]
+    fn it_rests_once_nothing_is_left_of_what_was_counted() {
+        let mut estimate = Estimate::new(counters(0, 0));
+        assert!(estimate.rests());
+        estimate.step(counters(100, 4000), TWO);
+        assert!(!estimate.rests());
+        for _ in 0..100 {
+            estimate.step(counters(100, 4000), TWO);
+        }
+        assert!(estimate.rests());
+    }
+
+    #[test]
+    fn a_place_that_is_anothers_now_has_no_rate_of_billions() {
+        let mut estimate = Estimate::new(counters(1_000_000, 7));
+        estimate.step(counters(8, 7), TWO);
+        assert_eq!(estimate.rates().connections, 1);
     }
 
     #[test]

@@ -131,11 +131,7 @@ impl Services {
         // One that is added again soon finds its servers again, as in IPVS, and counts from nothing.
         let at = match self.leaving.revive((scope, service.key)) {
             Some(at) => at,
-            None => self.services.take().ok_or(DatapathError::Full {
-                what: "services",
-                limit: u64::from(maps.services.len() - 1),
-                hint: "`bpvs run --services N` makes more room, after `bpvs down`",
-            })?,
+            None => self.free_service(maps)?,
         };
         let already = counters::sum(maps, self.leaving.of(at))?;
         self.accounts.begin(Owner::service(at), already)?;
@@ -357,6 +353,32 @@ impl Services {
         })
     }
 
+    /// A place for a service. Where all are taken, those are freed first that wait for nothing any more.
+    fn free_service(&mut self, maps: &Maps) -> Result<u32, DatapathError> {
+        if let Some(at) = self.services.take() {
+            return Ok(at);
+        }
+        self.tidy(maps)?;
+        self.services.take().ok_or(DatapathError::Full {
+            what: "services",
+            limit: u64::from(maps.services.len() - 1),
+            hint: "`bpvs run --services N` makes more room, after `bpvs down`",
+        })
+    }
+
+    /// The same for a server.
+    fn free_server(&mut self, maps: &Maps) -> Result<u32, DatapathError> {
+        if let Some(index) = self.servers.take() {
+            return Ok(index);
+        }
+        self.tidy(maps)?;
+        self.servers.take().ok_or(DatapathError::Full {
+            what: "servers",
+            limit: u64::from(maps.servers.len() - 1),
+            hint: "`bpvs run --servers N` makes more room, after `bpvs down`",
+        })
+    }
+
     /// Frees removed servers whose last connection and template have ended, and the places that waited for them.
     pub(super) fn tidy(&mut self, maps: &Maps) -> Result<(), DatapathError> {
         let over = |index| {
@@ -435,12 +457,7 @@ impl Services {
         let index = match self.leaving.take((at, address, port)) {
             Some(index) => index,
             None => {
-                let limit = u64::from(maps.servers.len() - 1);
-                let index = self.servers.take().ok_or(DatapathError::Full {
-                    what: "servers",
-                    limit,
-                    hint: "`bpvs run --servers N` makes more room, after `bpvs down`",
-                })?;
+                let index = self.free_server(maps)?;
                 counters::clear_server(maps, index)?;
                 let place = maps.servers.at(index);
                 place.address.store(address);

@@ -18,6 +18,9 @@ pub(super) struct Statistics {
     estimates: Estimates,
     /// The scopes of the last step: what is new in them began at nothing.
     scopes: BTreeSet<ScopeId>,
+    /// How many packets of services each scope had seen before the last step, if the step left all rates at nothing: until more come, or
+    /// there is another server, no counter has to be read.
+    rest: Option<Vec<(ScopeId, u64)>>,
 }
 
 /// What there is counted in one scope since the beginning.
@@ -145,6 +148,15 @@ impl Statistics {
         scopes: &[ScopeId],
         elapsed: Duration,
     ) -> Result<(), DatapathError> {
+        // Before the counters: what comes between is seen with the next step.
+        let mut packets = Vec::with_capacity(scopes.len());
+        for &scope in scopes {
+            packets.push((scope, counters::served(maps, scope)?));
+        }
+        if self.rest.as_ref() == Some(&packets) {
+            return Ok(());
+        }
+        let mut rests = true;
         self.estimates.begin();
         let seen = std::mem::replace(&mut self.scopes, scopes.iter().copied().collect());
         for &scope in scopes {
@@ -152,7 +164,9 @@ impl Statistics {
             let estimates = &mut self.estimates;
             let mut step = |owner, total| {
                 let new = if is_known { Counters::default() } else { total };
-                estimates.goes_on(owner, new).step(total, elapsed);
+                let estimate = estimates.goes_on(owner, new);
+                estimate.step(total, elapsed);
+                rests &= estimate.rests();
             };
             let counted = count(maps, all, scope)?;
             step(Owner::scope(scope), counted.total);
@@ -163,6 +177,12 @@ impl Statistics {
                 step(Owner::server(*index), counted.servers.of(*index));
             }
         }
+        self.rest = rests.then_some(packets);
         Ok(())
+    }
+
+    /// Services or servers are others now: the next step looks at all of them.
+    pub(super) fn changed(&mut self) {
+        self.rest = None;
     }
 }

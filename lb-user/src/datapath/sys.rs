@@ -356,6 +356,16 @@ pub(super) fn now() -> lb_common::abi::Tick {
     lb_common::abi::Tick::from_nanos(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
 }
 
+/// Waits until every program has ended that was running when this was called. `false`: this system cannot say.
+///
+/// `MEMBARRIER_CMD_GLOBAL` is a grace period of RCU (kernel/sched/membarrier.c), and programs run within one. With one
+/// processor there is none to wait for, and none that runs.
+pub(super) fn wait_for_programs() -> bool {
+    const GLOBAL: libc::c_int = 1;
+    // SAFETY: a call of numbers alone.
+    unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, 0, 0) == 0 }
+}
+
 /// Gives memory that is free back to the system: reading an object takes tens of megabytes for a moment, and the allocator
 /// would keep them for as long as the daemon lives.
 pub(super) fn give_memory_back() {

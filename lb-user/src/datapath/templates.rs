@@ -1,8 +1,8 @@
 //! Persistence templates: reading them for a listing, and finding those whose time is over for the sweep.
 
 use lb_common::abi::{
-    AVAILABLE, Be16, ConnKey, DEAD, KIND_FWMARK, SWEEP_TEMPLATE, SweepItem, TEMPLATE_ASSURED,
-    TEMPLATE_USED, TEMPLATE_VOID, Template, Tick, V4, Word,
+    AVAILABLE, Be16, DEAD, KIND_FWMARK, SWEEP_TEMPLATE, SWEEP_TEMPLATE_FORCED, SweepItem,
+    TEMPLATE_ASSURED, TEMPLATE_USED, TEMPLATE_VOID, Template, Tick, V4, Word,
 };
 
 use super::connections::{Early, span};
@@ -35,14 +35,12 @@ impl Used<'_> {
 
     /// Asks the sweep to look at it; with `force` it is to go, as soon as it controls nothing.
     fn item(&self, force: bool) -> SweepItem<V4> {
-        SweepItem {
-            key: ConnKey {
-                sport: Be16::new(u16::from(force)),
-                scope_protocol: self.scope() << 8 | u32::from(SWEEP_TEMPLATE),
-                ..ConnKey::default()
-            },
-            force: self.index,
-        }
+        let what = if force {
+            SWEEP_TEMPLATE_FORCED
+        } else {
+            SWEEP_TEMPLATE
+        };
+        SweepItem::numbered(what, self.index)
     }
 }
 

@@ -63,6 +63,7 @@ pub fn load_from(bytes: &[u8], capacity: Capacity) -> Result<Ebpf> {
         ("WIRES", 64),
         ("CONNS", entries),
         ("RING", capacity.half_open + capacity.assured),
+        ("DUE", capacity.half_open + capacity.assured),
         ("TICKETS", 3),
         ("DRAWN", SCOPE + 1),
         ("BUCKETS", u32::try_from(capacity.buckets)?),

@@ -66,6 +66,9 @@ pub struct Options {
     /// Compare the kernel's IPVS with itself: whatever differs is a mistake of the suite
     #[arg(long)]
     itself: bool,
+    /// Have bpvs handle in XDP what it can (Linux 6.3 and later)
+    #[arg(long)]
+    xdp: bool,
     /// Count what bpvs does not have yet as a difference
     #[arg(long)]
     strict: bool,
@@ -137,7 +140,7 @@ pub fn run(options: &Options) -> Result<bool> {
     } else {
         let host = lab.host("daemon")?;
         let program = find_bpvs(options.bpvs.clone())?;
-        Implementation::bpvs(Daemon::start(&lab, &program, &host, &[])?)
+        Implementation::bpvs(Daemon::start(&lab, &program, &host, &[])?, options.xdp)
     };
     pin()?;
     let bench = Bench {

@@ -4,7 +4,8 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 
 use super::frames::Requests;
 use super::names::{self, Link, ROUTER, ROUTER_MAC, SERVERS, SMALL_MTU, server_mac};
@@ -15,6 +16,7 @@ use super::wire::Wire;
 use crate::daemon::Daemon;
 use crate::host::{Host, finish, tool, write_sysctl};
 use crate::lab::Lab;
+use crate::offload::like_a_wire;
 use crate::wiring::batch;
 
 /// Which implementation a side has.
@@ -28,14 +30,20 @@ pub enum Implementation {
         daemon: Daemon,
         /// Whether bpvs can be called as ipvsadm.
         front: bool,
+        /// Whether it has XDP on all cables.
+        early: bool,
     },
 }
 
 impl Implementation {
-    /// bpvs, served by this daemon.
-    pub fn bpvs(daemon: Daemon) -> Self {
+    /// bpvs, served by this daemon, with XDP on all cables or without.
+    pub fn bpvs(daemon: Daemon, early: bool) -> Self {
         let front = finish(&mut daemon.command(daemon.host(), &["ipvsadm", "-v"])).is_ok();
-        Self::Bpvs { daemon, front }
+        Self::Bpvs {
+            daemon,
+            front,
+            early,
+        }
     }
 
     /// Its name in reports.
@@ -129,8 +137,11 @@ impl Side {
             write_sysctl("net.ipv4.icmp_ratemask", "0")
         })??;
         wire_up(director, ends)?;
-        if let Implementation::Bpvs { daemon, .. } = implementation {
+        if let Implementation::Bpvs { daemon, early, .. } = implementation {
             daemon.bpvs(director, "settings set reopen_removed=0")?;
+            if *early {
+                xdp_everywhere(daemon, director, ends)?;
+            }
         }
         Ok(Self {
             implementation: implementation.clone(),
@@ -192,7 +203,7 @@ impl Side {
     fn ipvsadm(&self, words: &[&str]) -> Result<Outcome> {
         match &self.implementation {
             Implementation::Kernel => said(self.director.command("ipvsadm").args(words), true),
-            Implementation::Bpvs { daemon, front } => {
+            Implementation::Bpvs { daemon, front, .. } => {
                 let arguments = if *front {
                     ["ipvsadm"]
                         .iter()
@@ -292,6 +303,37 @@ fn said(command: &mut Command, exact: bool) -> Result<Outcome> {
 }
 
 /// Cables, addresses, and who is behind them: fixed, so that nothing is asked for on the way.
+/// Has bpvs handle in XDP what it can, on all cables, whose far ends are made to be like a wire.
+fn xdp_everywhere(daemon: &Daemon, director: &Host, ends: &Host) -> Result<()> {
+    for link in Link::ALL {
+        like_a_wire(ends, link.interface())?;
+    }
+    let names = Link::ALL.map(Link::interface).join(",");
+    // It serves interfaces where there is a service, and says then where XDP is.
+    daemon.bpvs(director, &format!("settings set xdp={names}"))?;
+    daemon.bpvs(director, "service add tcp:10.255.255.255:1")?;
+    let status: Value = serde_json::from_str(&daemon.bpvs(director, "status --json")?)?;
+    daemon.bpvs(director, "service remove tcp:10.255.255.255:1")?;
+    let scopes = status["scopes"].as_array().into_iter().flatten();
+    let own = scopes.filter(|scope| {
+        let netns = scope["netns"].as_str().unwrap_or_default();
+        netns.ends_with(director.namespace())
+    });
+    let paths: Vec<&Value> = own
+        .flat_map(|scope| scope["paths"].as_array().into_iter().flatten())
+        .collect();
+    for link in Link::ALL {
+        let name = link.interface();
+        ensure!(
+            paths
+                .iter()
+                .any(|path| path["interface"] == name && path["path"] == "xdp"),
+            "no XDP on {name}: {status}"
+        );
+    }
+    Ok(())
+}
+
 fn wire_up(director: &Host, ends: &Host) -> Result<()> {
     let colons = |mac: [u8; 6]| mac.map(|byte| format!("{byte:02x}")).join(":");
     let mut near = Vec::new();

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::setup::Setup;
 use super::{Case, Context, case};
+use crate::daemon::Daemon;
 use crate::scale::control::{changes, file, lines, restore, work};
 use crate::topology::director::Options;
 
@@ -22,6 +23,11 @@ pub(super) const CASES: &[Case] = &[
         "scale/restore",
         "ipvsadm -R that needs more for each line, the more lines there are",
         restore_lines,
+    ),
+    case(
+        "scale/all-anew",
+        "a table that cannot take the place of one that was removed just now, though there is room; or more than there is room for",
+        all_anew,
     ),
 ];
 
@@ -99,6 +105,33 @@ fn one_change(context: &Context) -> Result<()> {
         );
     }
     Ok(())
+}
+
+fn all_anew(context: &Context) -> Result<()> {
+    /// Three quarters of what there is room for.
+    const MANY: u32 = 75;
+    let lab = context.lab()?;
+    let host = lab.host("director")?;
+    let room = ["--services", "100", "--servers", "400"];
+    let daemon = Daemon::start(&lab, &context.bpvs()?, &host, &room)?;
+    let path = lab.folder().join("lines");
+    let text = lines(4 * MANY, SERVERS);
+    let all: Vec<&str> = text.lines().collect();
+    let parts = all.chunks((MANY * (1 + SERVERS)) as usize);
+    // Other services and servers each time, at once.
+    for part in parts {
+        daemon.bpvs(&host, "ipvsadm -C")?;
+        restore(&daemon, &host, &path, &(part.join("\n") + "\n"))?;
+        let listed = daemon.bpvs(&host, "ipvsadm -Sn")?.lines().count();
+        ensure!(listed == part.len(), "{listed} lines of {}", part.len());
+    }
+    let error = restore(&daemon, &host, &path, &lines(MANY, SERVERS));
+    let error = format!("{:#}", error.err().context("more than there is room for")?);
+    ensure!(
+        error.contains("no room for more services: the limit is 100"),
+        "{error}"
+    );
+    daemon.stop()
 }
 
 fn restore_lines(context: &Context) -> Result<()> {

@@ -41,7 +41,7 @@ pub(super) struct Entry {
     hop: u32,
     addresses_delta: u16,
     ports_delta: u16,
-    ticket: u32,
+    pub(super) ticket: u32,
     seen: u32,
     template: u32,
 }
@@ -132,6 +132,17 @@ impl<'o> View<'o> {
         }
     }
 
+    /// When the sweep is to look at each slot, and which connection the slot names.
+    pub(super) fn slots(&self) -> Result<Vec<(u64, ConnKey<V4>)>, String> {
+        let due: Array<&MapData, u64> = typed!(self.0, map, "DUE");
+        let ring: Array<&MapData, Plain<ConnKey<V4>>> = typed!(self.0, map, "RING");
+        let words = due.iter().zip(ring.iter()).map(|(due, key)| {
+            let key = key.map_err(failed("read RING"))?;
+            Ok((due.map_err(failed("read DUE"))?, key.0))
+        });
+        words.collect()
+    }
+
     /// The counters of a real server.
     pub(super) fn counts(&self, index: u32) -> Result<Counts, String> {
         let stats: PerCpuArray<&MapData, Plain<ServerStats>> = typed!(self.0, map, "SERVER_STATS");
@@ -193,6 +204,10 @@ impl<'o> Maps<'o> {
         for slot in 0..ring.len() {
             ring.set(slot, Plain(ConnKey::default()), 0)
                 .map_err(failed("clear RING"))?;
+        }
+        let mut due: Array<&mut MapData, u64> = typed!(self.0, map_mut, "DUE");
+        for slot in 0..due.len() {
+            due.set(slot, 0, 0).map_err(failed("clear DUE"))?;
         }
         self.empty::<TemplateKey<V4>, u32>("TEMPLATE_KEYS")?;
         let mut templates: Array<&mut MapData, Plain<Words<TEMPLATE>>> =
@@ -413,6 +428,12 @@ impl<'o> Maps<'o> {
             entry.word = Word::new(deadline, word.generation(), word.state(), word.flags()).0;
             entry.seen = entry.seen.wrapping_sub(ticks);
             self.set_entry(&key, &entry)?;
+        }
+        let mut due: Array<&mut MapData, u64> = typed!(self.0, map_mut, "DUE");
+        for slot in 0..due.len() {
+            let word = due.get(&slot, 0).map_err(failed("read DUE"))?;
+            let aged = word >> 32 << 32 | u64::from((word as u32).wrapping_sub(ticks));
+            due.set(slot, aged, 0).map_err(failed("write DUE"))?;
         }
         let mut fragments: HashMap<&mut MapData, Plain<FragmentKey<V4>>, Plain<FragmentPorts>> =
             typed!(self.0, map_mut, "FRAGMENTS");

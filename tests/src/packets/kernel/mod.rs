@@ -14,8 +14,8 @@ use aya::{
     programs::{SchedClassifier, TestRun, TestRunOptions, xdp::XdpMode},
 };
 use lb_common::{
-    abi::{Be16, COUNTED, ConnKey, REPLY, Tick, V4, Word},
-    conn::state,
+    abi::{ASSURED, Be16, COUNTED, ConnKey, REPLY, Tick, V4, Word},
+    conn::{due, state},
     host::{Bytes, Capacity, Memory},
     tables::Tables as _,
     verdict::{Action, Reason},
@@ -274,8 +274,10 @@ impl Runner for Kernel {
 
     fn audit(&self) -> Result<(), String> {
         let (object, _) = self.view()?;
+        let capacity = self.loaded.as_ref().map(|(capacity, _)| *capacity);
+        let capacity = capacity.ok_or("nothing is loaded")?;
         let maps = maps::View::of(object)?;
-        let entries = maps.entries()?;
+        let (entries, slots) = (maps.entries()?, maps.slots()?);
         let mut held = std::collections::HashMap::<u32, (u32, u32)>::new();
         for (key, entry) in &entries {
             let (word, other_key) = (
@@ -290,6 +292,15 @@ impl Runner for Kernel {
                 return Err(format!("two halves that do not belong together: {key:?}"));
             }
             if !word.has(REPLY) {
+                let (ring, first) = if word.has(ASSURED) {
+                    (capacity.assured, capacity.half_open)
+                } else {
+                    (capacity.half_open, 0)
+                };
+                let (due, named) = slots[(first + entry.ticket % ring) as usize];
+                if named == *key && !due::in_time(due, word.deadline()) {
+                    return Err(format!("the sweep looks too late at {key:?}: {due:#x}"));
+                }
                 let (active, total) = held.entry(entry.server).or_default();
                 *total += 1;
                 *active += u32::from(word.has(COUNTED));
