@@ -21,9 +21,13 @@ use crate::control::Declared;
 use crate::daemon::{ApplyScope, Failure, FailureKind, Handle, Request};
 use crate::net::{NetError, NetNs, NetNsId};
 
-/// How long nothing need happen until the next look. Tasks on other nodes come and go without news here; one that is
-/// to end is taken out of the DNS two seconds before.
+/// How long nothing need happen until the next look, where nothing has changed for a while: a look costs dockerd more than us.
+/// Tasks on other nodes come and go without news here; one that is to end is taken out of the DNS two seconds before.
+const AT_REST: Duration = Duration::from_secs(1);
+
+/// The same while something changes, for one change is seldom alone: and how long that is assumed after the last one.
 const EVERY: Duration = Duration::from_millis(500);
+const LATELY: Duration = Duration::from_secs(30);
 
 /// How long after news the look is taken, for news come in swarms.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -58,6 +62,7 @@ pub async fn watch(options: Options, handle: Handle, report: Report) {
         listeners: None,
         asked: Asked::default(),
         far: Far::default(),
+        changed: Instant::now(),
     };
     loop {
         match Engine::connect(&watcher.options.docker).await {
@@ -88,6 +93,13 @@ struct Watcher {
     asked: Asked,
     /// Their sandboxes, where the engine does not say which they are.
     far: Far,
+    /// When something changed last, so far as is known.
+    changed: Instant,
+}
+
+/// How long until the next look, so long after the last change.
+fn pause(since: Duration) -> Duration {
+    if since < LATELY { EVERY } else { AT_REST }
 }
 
 /// What one look found.
@@ -104,7 +116,7 @@ impl Watcher {
     async fn follow(&mut self, engine: &Engine) {
         let mut news = pin!(engine.news());
         loop {
-            let next = Instant::now() + EVERY;
+            let begun = Instant::now();
             match self.look(engine).await {
                 Ok(look) => self.declare(look).await,
                 Err(error) => {
@@ -116,9 +128,10 @@ impl Watcher {
                 return;
             }
             tokio::select! {
-                () = sleep_until(next) => {}
+                () = sleep_until(begun + pause(self.changed.elapsed())) => {}
                 item = news.next() => match item {
                     Some(Ok(_)) => {
+                        self.changed = Instant::now();
                         engine.forget();
                         // The rest of the swarm.
                         let settled = Instant::now() + SETTLE;
@@ -251,6 +264,7 @@ impl Watcher {
         let request = Request::Provide { provider, scopes };
         match self.handle.call(request).await {
             Ok(_) => {
+                self.changed = Instant::now();
                 self.applied = Some(wanted);
                 Ok(())
             }
