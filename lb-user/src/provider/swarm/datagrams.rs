@@ -95,7 +95,7 @@ impl<'a> Datagrams<'a> {
     }
 
     /// What the node has to serve: the tasks that are here, each by its alias, at its end and its own port.
-    pub(super) fn to_tasks(&self, mesh: &Mesh<'_>, like: &Service) -> Vec<Service> {
+    pub(super) fn services(&self, mesh: &Mesh<'_>, like: &Service) -> Vec<Service> {
         let tasks = self.service.tasks.iter();
         let here = tasks.filter(|task| !mesh.reach.strict && mesh.is_here(task));
         here.filter_map(|task| {

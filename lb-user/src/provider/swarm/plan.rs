@@ -213,7 +213,7 @@ impl Maker<'_> {
                         insert(table, service)?;
                     }
                     if let Some(way) = &way {
-                        for service in way.to_tasks(&mesh, &service) {
+                        for service in way.services(&mesh, &service) {
                             insert(node, service)?;
                         }
                         // Another node may keep them of datagrams, too.
