@@ -14,8 +14,8 @@ const SERVICES: u16 = 19;
 const FIRST: u16 = 10_000;
 /// How long it is looked at.
 const LOOK: Duration = Duration::from_secs(60);
-/// Until what was done has been seen to.
-const SETTLE: Duration = Duration::from_secs(10);
+/// Until what was done has been seen to, and bpvs no longer takes it for news.
+const SETTLE: Duration = Duration::from_secs(35);
 /// What the daemon may need, as a share of a processor.
 const GOAL: f64 = 0.005;
 
@@ -31,7 +31,7 @@ pub(super) fn play(out: &Transcript, cluster: &mut Cluster, options: &Inside) ->
         cluster.running(&format!("s{number}"), 1)?;
     }
     out.heading(&format!("{} services at rest", SERVICES + 1));
-    std::thread::sleep(SETTLE);
+    std::thread::sleep(SETTLE / 3);
     let without = look(cluster)?;
     scenes::start(out, cluster, &options.bpvs)?;
     for number in 0..SERVICES {
