@@ -62,6 +62,12 @@ enum Command {
     Differential(differential::Options),
     /// Measure bpvs against other ways through a director, round by round.
     Bench(crate::bench::Options),
+    /// Hold the far ends of a guest's cables for `bench --alone`, as UNIX datagram sockets in a folder.
+    #[command(hide = true)]
+    FarEnd {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// Measure bpvs with many services and many connections, each figure beside its goal.
     Scale(crate::scale::Options),
     /// Load bpvs for minutes or hours while its daemon is killed and its table changes; nothing may be lost or left.
@@ -225,6 +231,7 @@ fn run(command: Command) -> Result<ExitCode> {
             prepare()?;
             crate::bench::run(&options)?;
         }
+        Command::FarEnd { folder } => crate::bench::far_end::run(&folder)?,
         Command::Scale(options) => {
             prepare()?;
             crate::scale::run(&options)?;

@@ -53,6 +53,12 @@ impl Wire {
         Self::open(host, interface, ALL)
     }
 
+    /// To send frames from `host` on its interface, and to see those of one ethertype that arrive there. Others cost nothing
+    /// by it.
+    pub fn of_kind(host: &Host, interface: &str, ethertype: u16) -> Result<Self> {
+        Self::open(host, interface, ethertype)
+    }
+
     fn open(host: &Host, interface: &str, protocol: u16) -> Result<Self> {
         host.run(|| Self::open_here(interface, protocol))?
             .with_context(|| format!("{}: a packet socket on {interface}", host.name()))

@@ -21,7 +21,13 @@ pub(crate) struct Arguments {
     /// Count instructions instead of time, in guests with kernels of Debian's.
     #[arg(long)]
     instructions: bool,
-    /// With it: on which kernels.
+    /// Only time each program by itself: nanoseconds of a packet, without the kernel around it.
+    #[arg(long, conflicts_with_all = ["instructions", "only"])]
+    programs: bool,
+    /// Every figure that there is: also instructions, and what `lab scale` measures. Takes hours.
+    #[arg(long, conflicts_with_all = ["instructions", "programs", "only", "json"])]
+    all: bool,
+    /// Instructions: on which kernels.
     #[arg(long, value_name = "KERNEL", value_delimiter = ',', default_values_t = ["6.1".to_owned(), "6.12".to_owned()])]
     kernels: Vec<String>,
     /// Only ways whose name (with - for spaces) contains this, and what they are compared with.
@@ -54,8 +60,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if let Some(only) = &arguments.only {
         options.extend(["--only".to_owned(), only.clone()]);
     }
+    if arguments.instructions || arguments.all {
+        guests::count_instructions(&arguments.kernels, &options, COUNTING)?;
+    }
     if arguments.instructions {
-        return guests::count_instructions(&arguments.kernels, &options, COUNTING);
+        return Ok(());
+    }
+    for (asked, option) in [(arguments.programs, "--programs"), (arguments.all, "--all")] {
+        if asked {
+            options.push(option.to_owned());
+        }
     }
     let mut lab = Command::new(machine::release("lab"));
     lab.arg("bench").arg("--bpvs").arg(machine::release("bpvs"));

@@ -166,19 +166,29 @@ pub(crate) fn count_instructions(
                 known.join(" and ")
             );
         };
-        let status = guest
-            .command()
-            .args(["-I", "-t", &time.as_secs().to_string()])
-            .args(["-e", SLOW, "--"])
-            .arg(release("lab"))
-            .args(["bench", "--instructions"])
-            .arg("--bpvs")
-            .arg(release("bpvs"))
-            .args(arguments)
-            .status()
-            .context("cannot start xtask/guest/run")?;
-        if !status.success() {
-            bail!("counting instructions on {kernel} failed ({status})");
+        // Those that stand on the guest itself, then the director alone: a guest with cables.
+        for (what, far_end) in [("--instructions", false), ("--alone", true)] {
+            // A choice is among those of the first.
+            if far_end && arguments.iter().any(|word| word == "--only") {
+                continue;
+            }
+            let mut command = guest.command();
+            command.args(["-I", "-t", &time.as_secs().to_string()]);
+            if far_end {
+                command.arg("-N").arg(release("lab"));
+            }
+            let status = command
+                .args(["-e", SLOW, "--"])
+                .arg(release("lab"))
+                .args(["bench", what])
+                .arg("--bpvs")
+                .arg(release("bpvs"))
+                .args(arguments)
+                .status()
+                .context("cannot start xtask/guest/run")?;
+            if !status.success() {
+                bail!("counting instructions on {kernel} failed ({status})");
+            }
         }
     }
     Ok(())

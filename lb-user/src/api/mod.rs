@@ -15,6 +15,7 @@
 //! | `POST /v1/services/KEY/zero` | – | 204, likewise of one service and its servers |
 //! | `POST /v1/services` | [`wire::Service`] | 204 |
 //! | `DELETE /v1/services` | – | 204, and no service is left |
+//! | `GET /v1/services/KEY` | – | [`wire::ListedService`] |
 //! | `PATCH /v1/services/KEY` | [`wire::ServiceEdit`] | 204 |
 //! | `DELETE /v1/services/KEY` | – | 204 |
 //! | `POST /v1/services/KEY/servers` | [`wire::Server`] | 204 |

@@ -119,7 +119,7 @@ fn router(handle: Handle) -> Router {
         .route("/v1/services", post(add_service).delete(flush))
         .route(
             "/v1/services/{key}",
-            patch(edit_service).delete(remove_service),
+            get(service).patch(edit_service).delete(remove_service),
         )
         .route("/v1/services/{key}/servers", post(add_server))
         .route(
@@ -238,6 +238,7 @@ async fn read(handle: &Handle, request: Request) -> Answer {
         Reply::Done => StatusCode::NO_CONTENT.into_response(),
         Reply::Status(status) => json(&status),
         Reply::Listing(listing) => json(&listing),
+        Reply::Service(service) => json(&service),
         Reply::Stats(stats) => json(&stats),
         Reply::Connections(connections) => json(&connections),
         Reply::Settings(settings) => json(&settings),
@@ -280,6 +281,15 @@ async fn table(State(handle): State<Handle>, Extension(caller): Extension<Caller
         },
     )
     .await
+}
+
+async fn service(
+    State(handle): State<Handle>,
+    Extension(caller): Extension<Caller>,
+    Path(service): Path<String>,
+) -> Answer {
+    let (netns, key) = (caller.here()?, key(&service)?);
+    read(&handle, Request::Service { netns, key }).await
 }
 
 async fn connections(State(handle): State<Handle>, Extension(caller): Extension<Caller>) -> Answer {

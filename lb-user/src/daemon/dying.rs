@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use crate::control::Op;
 use crate::datapath::fake::FakeDatapath;
-use crate::datapath::{Connection, Datapath, DatapathError, ScopeCounters, SweepReport};
+use crate::datapath::{
+    Connection, Datapath, DatapathError, ScopeCounters, ServiceCounters, SweepReport,
+};
 use crate::model::{MarkRule, ScopeId, ServiceKey, Settings, Table};
 use crate::net::{Interface, Network};
 
@@ -48,6 +50,13 @@ impl Datapath for Dying {
     }
     fn counters(&self, scope: ScopeId) -> Result<ScopeCounters, DatapathError> {
         self.inner.counters(scope)
+    }
+    fn service_counters(
+        &self,
+        scope: ScopeId,
+        key: &ServiceKey,
+    ) -> Result<ServiceCounters, DatapathError> {
+        self.inner.service_counters(scope, key)
     }
     fn zero(&mut self, scope: ScopeId, only: Option<&ServiceKey>) -> Result<(), DatapathError> {
         self.inner.zero(scope, only)

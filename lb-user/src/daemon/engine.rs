@@ -203,6 +203,10 @@ impl Engine {
         match request {
             Request::Status => Ok(Reply::Status(self.status())),
             Request::Listing { netns } => self.listing(&netns).map(Reply::Listing),
+            Request::Service { netns, key } => {
+                let service = self.service(&netns, &key)?;
+                Ok(Reply::Service(Box::new(service)))
+            }
             Request::Stats { netns } => self.stats(&netns).map(Reply::Stats),
             Request::Connections { netns } => self.connections(&netns).map(Reply::Connections),
             Request::Zero { netns, service } => {

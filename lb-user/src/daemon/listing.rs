@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use super::engine::Engine;
 use super::{Failure, early};
 use crate::api::wire;
-use crate::datapath::ScopeCounters;
-use crate::model::{ScopeId, ServiceKey, Settings, TableError};
+use crate::datapath::{ScopeCounters, ServiceCounters};
+use crate::model::{ScopeId, Service, ServiceKey, Settings, TableError};
 use crate::net::NetNs;
 
 impl Engine {
@@ -25,6 +25,19 @@ impl Engine {
             marks: table.marks().iter().map(wire::MarkRule::from).collect(),
             settings: table.settings().into(),
         })
+    }
+
+    /// One service with its counters.
+    pub(super) fn service(
+        &self,
+        netns: &NetNs,
+        key: &ServiceKey,
+    ) -> Result<wire::ListedService, Failure> {
+        let missing = || TableError::NoSuchService(*key);
+        let id = self.find(netns).ok_or_else(missing)?;
+        let service = self.scopes[&id].table.service(key).ok_or_else(missing)?;
+        let counted = self.datapath.service_counters(id, key)?;
+        Ok(self.listed(id, service, Some(&counted)))
     }
 
     pub(super) fn settings(&self, netns: &NetNs) -> Vec<wire::Setting> {
@@ -79,18 +92,27 @@ impl Engine {
             .iter()
             .map(|service| (service.key, service))
             .collect();
-        let claims = self.claims(id);
         let listed = self.scopes[&id].table.services().map(|service| {
-            let source = if claims.is_some_and(|claims| claims.has_service(&service.key)) {
-                "file"
-            } else {
-                "command"
-            };
-            let order = self.scopes[&id].births.get(&service.key).copied();
             let counted = counted.get(&service.key).copied();
-            wire::ListedService::new(service, source, order.unwrap_or(0), counted)
+            self.listed(id, service, counted)
         });
         listed.collect()
+    }
+
+    fn listed(
+        &self,
+        id: ScopeId,
+        service: &Service,
+        counted: Option<&ServiceCounters>,
+    ) -> wire::ListedService {
+        let claims = self.claims(id);
+        let source = if claims.is_some_and(|claims| claims.has_service(&service.key)) {
+            "file"
+        } else {
+            "command"
+        };
+        let order = self.scopes[&id].births.get(&service.key).copied();
+        wire::ListedService::new(service, source, order.unwrap_or(0), counted)
     }
 
     pub(super) fn status(&self) -> wire::Status {

@@ -21,6 +21,13 @@ pub enum Request {
         /// The scope's namespace.
         netns: NetNs,
     },
+    /// One service of a scope.
+    Service {
+        /// The scope's namespace.
+        netns: NetNs,
+        /// Which.
+        key: ServiceKey,
+    },
     /// The connections of a scope.
     Connections {
         /// The scope's namespace.
@@ -95,6 +102,8 @@ pub enum Reply {
     Status(wire::Status),
     /// To [`Request::Listing`].
     Listing(wire::Listing),
+    /// To [`Request::Service`].
+    Service(Box<wire::ListedService>),
     /// To [`Request::Stats`].
     Stats(wire::Stats),
     /// To [`Request::Connections`].

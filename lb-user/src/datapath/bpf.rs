@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use lb_common::verdict::Reason;
 
 use super::accounts::{Owner, Pinned};
+use super::ahead::Ahead;
 use super::connections::{self, Sweeper};
 use super::defence::{self, Defence};
 use super::hook::{self, Hook};
@@ -22,7 +22,8 @@ use super::statistics::Statistics;
 use super::together::{Part, Together};
 use super::xdp::Early;
 use super::{
-    Connection, Datapath, DatapathError, Options, ScopeCounters, SweepReport, counters, sys, system,
+    Connection, Datapath, DatapathError, Options, ScopeCounters, ServiceCounters, SweepReport,
+    counters, system,
 };
 use crate::control::Op;
 use crate::model::{MarkRule, ScopeId, ServiceKey, Setting, Settings, Table};
@@ -37,10 +38,7 @@ pub(super) struct Bpf {
     networks: Networks,
     sweeper: Sweeper,
     scopes: BTreeMap<ScopeId, Open>,
-    /// Loads the programs of the next scope.
-    ahead: Option<JoinHandle<()>>,
-    /// They are to be loaded once nothing else is asked for: whoever has just opened a scope has its answer first.
-    wants_ahead: bool,
+    ahead: Ahead,
     statistics: Statistics,
     hook: Hook,
 }
@@ -73,8 +71,7 @@ impl Bpf {
             sweeper: Sweeper::new(sweep),
             options: options.clone(),
             scopes: BTreeMap::new(),
-            ahead: None,
-            wants_ahead: false,
+            ahead: Ahead::default(),
             statistics: Statistics::default(),
             pins,
             maps,
@@ -83,33 +80,8 @@ impl Bpf {
         Ok(datapath)
     }
 
-    /// Begins to load the programs of the next scope, so that it will be there at once. Should that fail, it fails again
-    /// when the scope is wanted, and is told then.
     fn load_ahead(&mut self) {
-        self.finish_ahead();
-        self.wants_ahead = false;
-        let taken = self.pins.scope_ids().unwrap_or_default();
-        let free = (ScopeId::MIN.get()..=ScopeId::MAX.get())
-            .find(|id| taken.iter().all(|there| there.get() != *id));
-        let Some(Ok(scope)) = free.map(ScopeId::new) else {
-            return;
-        };
-        let (pins, options, rings) = (self.pins.clone(), self.options.clone(), self.maps.rings);
-        let load = move || {
-            drop(programs::prepare(&pins, &options, scope, rings));
-            sys::give_memory_back();
-        };
-        self.ahead = std::thread::Builder::new()
-            .name("bpvs-ahead".into())
-            .spawn(load)
-            .ok();
-    }
-
-    fn finish_ahead(&mut self) {
-        if let Some(ahead) = self.ahead.take() {
-            // A panic there is a scope that loads its programs itself.
-            let _ = ahead.join();
-        }
+        self.ahead.begin(&self.pins, &self.options, self.maps.rings);
     }
 
     fn check(&self, scope: ScopeId) -> Result<&Open, DatapathError> {
@@ -337,6 +309,16 @@ impl Datapath for Bpf {
         self.statistics.of_scope(&self.maps, &self.services, scope)
     }
 
+    fn service_counters(
+        &self,
+        scope: ScopeId,
+        key: &ServiceKey,
+    ) -> Result<ServiceCounters, DatapathError> {
+        self.check(scope)?;
+        self.statistics
+            .of_service(&self.maps, &self.services, scope, key)
+    }
+
     fn zero(&mut self, scope: ScopeId, only: Option<&ServiceKey>) -> Result<(), DatapathError> {
         self.check(scope)?;
         self.statistics
@@ -355,11 +337,11 @@ impl Datapath for Bpf {
     }
 
     fn has_work(&self) -> bool {
-        self.wants_ahead || self.sweeper.has_to_follow()
+        self.ahead.wanted || self.sweeper.has_to_follow()
     }
 
     fn work(&mut self) -> Result<(), DatapathError> {
-        if self.wants_ahead {
+        if self.ahead.wanted {
             self.load_ahead();
             return Ok(());
         }
@@ -409,7 +391,7 @@ impl Datapath for Bpf {
         if self.scopes.contains_key(&scope) {
             return Err(DatapathError::ScopeExists(scope));
         }
-        self.finish_ahead();
+        self.ahead.finish();
         let mut rules = Rules::open(&self.maps, scope)?;
         let adopted = rules.is_written() && self.pins.scope(scope).exists();
         rules.rules = marks.to_vec();
@@ -438,7 +420,7 @@ impl Datapath for Bpf {
                 together,
             },
         );
-        self.wants_ahead = true;
+        self.ahead.wanted = true;
         if adopted {
             // What an earlier daemon wrote serves. Without the network the rules that name an interface cannot be written
             // anew, and would be missing until it is known.
@@ -584,12 +566,5 @@ impl Datapath for Bpf {
         self.pins
             .scope_ids()
             .map_err(system("look for scopes".into()))
-    }
-}
-
-impl Drop for Bpf {
-    fn drop(&mut self) {
-        // It must not pin anything after `remove_all`.
-        self.finish_ahead();
     }
 }

@@ -143,6 +143,17 @@ impl Datapath for FakeDatapath {
         })
     }
 
+    fn service_counters(
+        &self,
+        scope: ScopeId,
+        key: &ServiceKey,
+    ) -> Result<ServiceCounters, DatapathError> {
+        let services = self.counters(scope)?.services.into_iter();
+        let mut found = services.filter(|service| service.key == *key);
+        let missing = || TableError::NoSuchService(*key).into();
+        found.next().ok_or_else(missing)
+    }
+
     fn counters(&self, scope: ScopeId) -> Result<ScopeCounters, DatapathError> {
         self.with(scope, |there| {
             let (counters, rates) = (there.counters, there.rates);

@@ -7,6 +7,7 @@
 pub mod fake;
 
 mod accounts;
+mod ahead;
 mod attributes;
 mod bpf;
 mod buckets;
@@ -323,6 +324,16 @@ pub trait Datapath: Send {
     /// # Errors
     /// As [`Datapath::table`].
     fn counters(&self, scope: ScopeId) -> Result<ScopeCounters, DatapathError>;
+
+    /// The counters of one service and its servers.
+    ///
+    /// # Errors
+    /// There is no such service, or as [`Datapath::table`].
+    fn service_counters(
+        &self,
+        scope: ScopeId,
+        key: &ServiceKey,
+    ) -> Result<ServiceCounters, DatapathError>;
 
     /// Shows counts from now on, and rates from nothing: of one service and its servers, or of everything in the scope.
     ///

@@ -412,7 +412,8 @@ impl Services {
         Some(Part::read(maps, scope, *key, at))
     }
 
-    fn find(&self, scope: ScopeId, key: &ServiceKey) -> Result<u32, DatapathError> {
+    /// The place of a service.
+    pub(super) fn find(&self, scope: ScopeId, key: &ServiceKey) -> Result<u32, DatapathError> {
         self.index
             .get(scope, key)
             .ok_or_else(|| TableError::NoSuchService(*key).into())

@@ -67,6 +67,44 @@ impl Statistics {
         scope: ScopeId,
     ) -> Result<ScopeCounters, DatapathError> {
         let counted = count(maps, all, scope)?;
+        let services = counted
+            .services
+            .iter()
+            .map(|(key, at, total)| self.shown(maps, all, (*key, *at), *total, &counted.servers));
+        Ok(ScopeCounters {
+            counters: all.accounts.since_zero(Owner::scope(scope), counted.total),
+            rates: self.rates(Owner::scope(scope)),
+            services: services.collect(),
+        })
+    }
+
+    /// The same of one service, for which nothing else is looked at.
+    pub(super) fn of_service(
+        &self,
+        maps: &Maps,
+        all: &Services,
+        scope: ScopeId,
+        key: &ServiceKey,
+    ) -> Result<ServiceCounters, DatapathError> {
+        let at = all.find(scope, key)?;
+        let places: Vec<u32> = all.servers_of(maps, at).collect();
+        let servers = counters::of_servers(maps, &places)?;
+        let carried = all.accounts.carried(Owner::service(at));
+        let total = places
+            .iter()
+            .fold(carried, |sum, index| sum.plus(servers.of(*index)));
+        Ok(self.shown(maps, all, (*key, at), total, &servers))
+    }
+
+    /// What is shown of a service that has counted so much, as have its servers.
+    fn shown(
+        &self,
+        maps: &Maps,
+        all: &Services,
+        (key, at): (ServiceKey, u32),
+        total: Counters,
+        servers: &Counts,
+    ) -> ServiceCounters {
         let shown = |owner, total| all.accounts.since_zero(owner, total);
         let server = |index: u32| {
             let place = maps.servers.at(index);
@@ -77,25 +115,16 @@ impl Statistics {
                 active: active.into(),
                 inactive: connections.saturating_sub(active).into(),
                 persistent: place.templates.load().into(),
-                counters: shown(owner, counted.servers.of(index)),
+                counters: shown(owner, servers.of(index)),
                 rates: self.rates(owner),
             }
         };
-        let services = counted
-            .services
-            .iter()
-            .map(|(key, at, total)| ServiceCounters {
-                key: *key,
-                counters: shown(Owner::service(*at), *total),
-                rates: self.rates(Owner::service(*at)),
-                servers: services::list(maps, *at).map(server).collect(),
-            })
-            .collect();
-        Ok(ScopeCounters {
-            counters: shown(Owner::scope(scope), counted.total),
-            rates: self.rates(Owner::scope(scope)),
-            services,
-        })
+        ServiceCounters {
+            key,
+            counters: shown(Owner::service(at), total),
+            rates: self.rates(Owner::service(at)),
+            servers: services::list(maps, at).map(server).collect(),
+        }
     }
 
     fn rates(&self, owner: Owner) -> Counters {

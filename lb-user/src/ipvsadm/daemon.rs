@@ -17,7 +17,9 @@ use super::names::System;
 use super::view::{Connection, Service, ServiceId, SyncDaemon, SyncRole, Timeouts, Version};
 use super::{Front, wire};
 use crate::api::client::{Client, ClientError};
-use crate::api::wire::{Change as WireChange, Connection as WireConnection, Listing};
+use crate::api::wire::{
+    Change as WireChange, Connection as WireConnection, ListedService, Listing,
+};
 use crate::model::ServiceKey;
 use crate::net::NetNs;
 
@@ -136,17 +138,23 @@ impl DaemonIpvs {
             .map_err(|error| Answer::of(&error))
     }
 
-    fn has(&mut self, key: &ServiceKey) -> Result<bool, IpvsError> {
-        let key = key.to_string();
-        let listing = self.listing()?;
-        Ok(listing.services.iter().any(|there| there.address == key))
+    /// One service; `None` if there is no such.
+    fn find(&mut self, key: &ServiceKey) -> Result<Option<ListedService>, IpvsError> {
+        let Connected { runtime, client } = self.connected()?;
+        match runtime.block_on(client.get(&service_path(key))) {
+            Ok(service) => Ok(Some(service)),
+            Err(error) => match Answer::of(&error) {
+                Answer::Missing(_) => Ok(None),
+                Answer::Other(error) => Err(error),
+            },
+        }
     }
 
     /// What is wrong with a change, for which the daemon has to be asked what there is.
     fn refused(&mut self, refused: Refused) -> IpvsError {
         match refused.unless {
-            Some((key, is_there, errno)) => match self.has(&key) {
-                Ok(there) if there == is_there => errno.into(),
+            Some((key, is_there, errno)) => match self.find(&key) {
+                Ok(there) if there.is_some() == is_there => errno.into(),
                 Ok(_) => refused.error,
                 Err(error) => error,
             },
@@ -229,10 +237,9 @@ impl Ipvs for DaemonIpvs {
     }
 
     fn service(&mut self, id: &ServiceId) -> Result<Service, IpvsError> {
-        let services = self.services()?;
-        let mut services = services.into_iter();
-        let found = services.find(|service| service.spec.id == *id);
-        found.ok_or(IpvsError::Kernel(Errno::ESRCH))
+        let key = wire::key(id).ok_or(Errno::ESRCH)?;
+        let found = self.find(&key)?.ok_or(Errno::ESRCH)?;
+        wire::service_view(&found)
     }
 
     fn connections(&mut self) -> Result<Vec<Connection>, IpvsError> {

@@ -13,6 +13,7 @@ use crate::daemon::Daemon;
 use crate::host::{Host, finish};
 use crate::lab::Lab;
 use crate::offload::like_a_wire;
+use crate::slow::patient;
 use crate::topology::director::{CLIENT, DIRECTOR_INSIDE, Director, SERVICE};
 
 /// The client's address on the servers' segment, by which answers come that go past the director.
@@ -48,11 +49,15 @@ pub fn set_up(
         }
     }
     match way {
-        Way::Plain | Way::PlainCable => {}
+        Way::Plain | Way::PlainCable | Way::Local => {}
         Way::Redirect => redirect(net, server)?,
         Way::Iptables => {
             let rule =
                 format!("-t nat -A PREROUTING -d {SERVICE} -j DNAT --to-destination {server}");
+            run(director, "iptables", &rule)?;
+        }
+        Way::LocalIptables => {
+            let rule = format!("-t nat -A OUTPUT -d {SERVICE} -j DNAT --to-destination {server}");
             run(director, "iptables", &rule)?;
         }
         Way::Nftables => {
@@ -77,7 +82,8 @@ pub fn set_up(
         | Way::BpvsDirect
         | Way::BpvsSwarm
         | Way::BpvsCable
-        | Way::BpvsXdp => {
+        | Way::BpvsXdp
+        | Way::LocalBpvs => {
             let daemon = Daemon::start(lab, bpvs, director, &[])?;
             ours(way, net, server, &daemon)?;
             return Ok(Some(daemon));
@@ -123,11 +129,25 @@ fn ours(way: Way, net: &Director, server: Ipv4Addr, daemon: &Daemon) -> Result<(
 }
 
 /// Waits for XDP to be on both interfaces.
-fn by_xdp(director: &Host, daemon: &Daemon) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(5);
+///
+/// # Errors
+///
+/// Where it cannot be, with what bpvs says of it.
+pub fn by_xdp(director: &Host, daemon: &Daemon) -> Result<()> {
+    by_xdp_on(director, daemon, &["eth0", "rs1"])
+}
+
+/// Waits for XDP to be on these interfaces.
+///
+/// # Errors
+///
+/// As [`by_xdp`].
+pub fn by_xdp_on(director: &Host, daemon: &Daemon, interfaces: &[&str]) -> Result<()> {
+    let deadline = Instant::now() + patient(Duration::from_secs(5));
     loop {
         let status = daemon.bpvs(director, "status")?;
-        if status.contains("eth0 (XDP)") && status.contains("rs1 (XDP)") {
+        let is_on = |interface: &&str| status.contains(&format!("{interface} (XDP)"));
+        if interfaces.iter().all(is_on) {
             return Ok(());
         }
         if let Some(why) = status.lines().find(|line| line.contains("XDP on ")) {

@@ -16,14 +16,16 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::generator;
-use super::opponents::{Opponent, Way};
+use super::kernel::Statistics;
+use super::opponents::{Absent, Group, Opponent, Way};
+use super::shares::{Programs, Shares};
 use super::statistics::{median, quantile};
 use super::workloads::{LONG, PATIENCE, SHORT, SMALL};
 use crate::host::{tool, write_sysctl};
 use crate::lab::Lab;
 
 /// Where a guest says that its clock counts instructions.
-const COUNTED: &str = "/run/guest/counted";
+pub const COUNTED: &str = "/run/guest/counted";
 
 /// What is counted; how often at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +37,17 @@ enum Figure {
 
 impl Figure {
     const ALL: [Self; 3] = [Self::Packet, Self::Request, Self::Connection];
+
+    /// The generator stands behind a cable, and not on the director.
+    fn of(way: Way) -> impl Iterator<Item = Self> {
+        Self::ALL
+            .into_iter()
+            .filter(move |figure| !way.is_local() || *figure != Self::Packet)
+    }
+
+    fn names() -> [&'static str; 3] {
+        Self::ALL.map(Self::name)
+    }
 
     const fn name(self) -> &'static str {
         match self {
@@ -73,7 +86,7 @@ pub fn run(rounds: u32, only: Option<&str>, bpvs: &Path) -> Result<Report> {
     // The generator may be ahead of what the kernel does with its packets.
     write_sysctl("net.core.netdev_max_backlog", "100000")?;
     let lab = Lab::new()?;
-    let (opponents, absent) = Opponent::all(&lab, bpvs, only)?;
+    let (opponents, absent) = Opponent::all(&lab, bpvs, &Group::ALL, only)?;
     let mut report = Report {
         kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?
             .trim()
@@ -81,6 +94,7 @@ pub fn run(rounds: u32, only: Option<&str>, bpvs: &Path) -> Result<Report> {
         rounds,
         absent,
         values: BTreeMap::new(),
+        shares: Shares::default(),
     };
     let mut ready = Vec::new();
     for opponent in opponents {
@@ -91,7 +105,7 @@ pub fn run(rounds: u32, only: Option<&str>, bpvs: &Path) -> Result<Report> {
     for round in 0..=rounds {
         eprintln!("round {round} of {rounds}");
         for (opponent, ends) in &ready {
-            for figure in Figure::ALL {
+            for figure in Figure::of(opponent.way) {
                 let value = count(opponent, ends, figure)
                     .with_context(|| format!("{}, {}", opponent.way.name(), figure.name()))?;
                 // The first one brings code and tables into being.
@@ -105,7 +119,26 @@ pub fn run(rounds: u32, only: Option<&str>, bpvs: &Path) -> Result<Report> {
             }
         }
     }
+    watch(&ready, &mut report.shares)?;
     Ok(report)
+}
+
+/// How often the programs are watched; by itself, for the kernel's count costs instructions, too.
+const WATCHED: u32 = 3;
+
+/// Which part of it all is that of the programs.
+fn watch(ready: &[(Opponent, Ends)], shares: &mut Shares) -> Result<()> {
+    let _on = Statistics::on()?;
+    for (opponent, ends) in ready {
+        let programs = Programs::of(opponent)?;
+        for figure in Figure::of(opponent.way) {
+            for _ in 0..WATCHED {
+                let work = || count(opponent, ends, figure);
+                shares.watch(opponent.way, &programs, figure.name(), figure.count(), work)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Who listens on the real server.
@@ -132,7 +165,7 @@ impl Ends {
 }
 
 fn count(opponent: &Opponent, ends: &Ends, figure: Figure) -> Result<f64> {
-    let (client, target) = (&opponent.net.client, opponent.way.target());
+    let (client, target) = (opponent.client(), opponent.way.target());
     let count = figure.count();
     match figure {
         Figure::Packet => generator::send(opponent, count),
@@ -210,8 +243,9 @@ impl Pair {
 pub struct Report {
     kernel: String,
     rounds: u32,
-    absent: Vec<(&'static str, String)>,
+    absent: Vec<Absent>,
     values: BTreeMap<(Figure, Way), Vec<f64>>,
+    shares: Shares,
 }
 
 impl Report {
@@ -239,6 +273,7 @@ impl Report {
             .map(|figure| {
                 let ways: Vec<Value> = self
                     .ways()
+                    .filter(|way| !self.of(figure, *way).is_empty())
                     .map(|way| {
                         let values = self.of(figure, way);
                         json!({
@@ -258,6 +293,7 @@ impl Report {
             "rounds": self.rounds,
             "absent": self.absent.iter().map(|(way, reason)| json!({ "way": way, "reason": reason })).collect::<Vec<_>>(),
             "figures": figures,
+            "programs": self.shares.json(&Figure::names()),
         })
     }
 }
@@ -282,6 +318,10 @@ impl fmt::Display for Report {
             write!(f, "{:22}", way.name())?;
             for figure in Figure::ALL {
                 let values = self.of(figure, way);
+                if values.is_empty() {
+                    write!(f, " {:>13} {:>6}", "", "")?;
+                    continue;
+                }
                 let base = median(self.of(figure, way.base()));
                 widest = widest.max(Self::spread(values));
                 write!(
@@ -297,7 +337,8 @@ impl fmt::Display for Report {
             f,
             "ratios are to plain routing in the same network; the middle half of a figure's rounds is {:.1} % apart at most",
             widest * 100.0
-        )
+        )?;
+        self.shares.table(f, &Figure::names())
     }
 }
 
@@ -312,6 +353,7 @@ mod tests {
             rounds: 3,
             absent: vec![("IPVS NAT", "this kernel has no IPVS".into())],
             values: BTreeMap::new(),
+            shares: Shares::default(),
         };
         for figure in Figure::ALL {
             for (way, value) in [

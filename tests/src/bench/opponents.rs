@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 
 use super::directors;
 use crate::daemon::Daemon;
-use crate::host::tool;
+use crate::host::{Host, tool};
 use crate::lab::Lab;
 use crate::topology::director::{Director, Options, SERVICE, server_address};
 
@@ -50,11 +50,52 @@ pub enum Way {
     BpvsCable,
     /// The same in XDP already, on both cables.
     BpvsXdp,
+    /// The director is its own client, and asks the real server.
+    Local,
+    /// The same, by a service address: iptables' DNAT of what the host itself sends.
+    LocalIptables,
+    /// The same by bpvs' socket hook.
+    LocalBpvs,
+}
+
+/// Networks of which each has opponents of its own. They are measured one after the other: what bpvs has at the root of the
+/// cgroups is met by every socket that connects, also by those of its opponents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Group {
+    /// A director with the real server behind a bridge.
+    Bridge,
+    /// The same with the real server on a cable of its own, without offloads on the cables.
+    Cable,
+    /// A client on the director itself.
+    Local,
+}
+
+impl Group {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Bridge, Self::Cable, Self::Local];
+
+    /// What its tables are headed.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bridge => "through a director, to a bridge",
+            Self::Cable => "through a director, cables without offloads",
+            Self::Local => "from the director itself",
+        }
+    }
+
+    /// Who has no balancer, to whom all others are compared.
+    pub const fn base(self) -> Way {
+        match self {
+            Self::Bridge => Way::Plain,
+            Self::Cable => Way::PlainCable,
+            Self::Local => Way::Local,
+        }
+    }
 }
 
 impl Way {
     /// All of them; the first is what the others are compared to.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 20] = [
         Self::Plain,
         Self::Redirect,
         Self::Iptables,
@@ -72,6 +113,9 @@ impl Way {
         Self::PlainCable,
         Self::BpvsCable,
         Self::BpvsXdp,
+        Self::Local,
+        Self::LocalIptables,
+        Self::LocalBpvs,
     ];
 
     /// Its name in tables.
@@ -94,6 +138,9 @@ impl Way {
             Self::PlainCable => "plain, no bridge",
             Self::BpvsCable => "bpvs TC, no bridge",
             Self::BpvsXdp => "bpvs XDP, no bridge",
+            Self::Local => "direct",
+            Self::LocalIptables => "iptables OUTPUT DNAT",
+            Self::LocalBpvs => "bpvs socket hook",
         }
     }
 
@@ -108,12 +155,16 @@ impl Way {
                 | Self::BpvsSwarm
                 | Self::BpvsCable
                 | Self::BpvsXdp
+                | Self::LocalBpvs
         )
     }
 
     /// Whether the client asks the real server itself.
     const fn asks_server(self) -> bool {
-        matches!(self, Self::Plain | Self::Redirect | Self::PlainCable)
+        matches!(
+            self,
+            Self::Plain | Self::Redirect | Self::PlainCable | Self::Local
+        )
     }
 
     /// What clients ask for.
@@ -135,13 +186,25 @@ impl Way {
         matches!(self, Self::PlainCable | Self::BpvsCable | Self::BpvsXdp)
     }
 
+    /// Whether the client is on the director itself.
+    pub const fn is_local(self) -> bool {
+        matches!(self, Self::Local | Self::LocalIptables | Self::LocalBpvs)
+    }
+
+    /// The network that it stands in.
+    pub const fn group(self) -> Group {
+        if self.has_cables() {
+            Group::Cable
+        } else if self.is_local() {
+            Group::Local
+        } else {
+            Group::Bridge
+        }
+    }
+
     /// What it is compared with: no balancer in the same network.
     pub const fn base(self) -> Self {
-        if self.has_cables() {
-            Self::PlainCable
-        } else {
-            Self::Plain
-        }
+        self.group().base()
     }
 
     /// What selects it on the command line: its name without spaces and commas.
@@ -156,7 +219,7 @@ impl Way {
     pub fn missing(self) -> Option<String> {
         let programs: &[&str] = match self {
             Self::Redirect => &["tc"],
-            Self::Iptables => &["iptables"],
+            Self::Iptables | Self::LocalIptables => &["iptables"],
             Self::Nftables | Self::SwarmNftables => &["nft"],
             Self::Ipvs | Self::IpvsDocker | Self::IpvsDirect => &["ipvsadm"],
             Self::Swarm => &["ipvsadm", "iptables"],
@@ -185,7 +248,7 @@ pub struct Opponent {
     /// The network.
     pub net: Director,
     /// bpvs, where it is bpvs.
-    _daemon: Option<Daemon>,
+    pub daemon: Option<Daemon>,
 }
 
 /// The name of a way that cannot be had here, and why.
@@ -212,23 +275,36 @@ impl Opponent {
         )?;
         let daemon = directors::set_up(lab, way, &net, server_address(1), bpvs)
             .with_context(|| format!("cannot set up {}", way.name()))?;
-        Ok(Self {
-            way,
-            net,
-            _daemon: daemon,
-        })
+        Ok(Self { way, net, daemon })
     }
 
-    /// Every way that can be had here, and why the others cannot; `only` those whose name contains this, and what they
+    /// Where the client is.
+    pub const fn client(&self) -> &Host {
+        if self.way.is_local() {
+            &self.net.director
+        } else {
+            &self.net.client
+        }
+    }
+
+    /// Every way of these groups that can be had here, and why the others cannot; `only` those whose name contains this, and what they
     /// are compared with.
     ///
     /// # Errors
     ///
     /// Where one cannot be set up that all others are compared with.
-    pub fn all(lab: &Lab, bpvs: &Path, only: Option<&str>) -> Result<(Vec<Self>, Vec<Absent>)> {
+    pub fn all(
+        lab: &Lab,
+        bpvs: &Path,
+        groups: &[Group],
+        only: Option<&str>,
+    ) -> Result<(Vec<Self>, Vec<Absent>)> {
         let wanted = |way: Way| only.is_none_or(|text| way.word().contains(text));
         let (mut there, mut absent) = (Vec::new(), Vec::new());
         for way in Way::ALL {
+            if !groups.contains(&way.group()) {
+                continue;
+            }
             if !wanted(way)
                 && !Way::ALL
                     .iter()
@@ -254,7 +330,7 @@ impl Opponent {
 }
 
 /// The line of a long story in which a program names the error, or its last one.
-fn last_line(error: &anyhow::Error) -> String {
+pub fn last_line(error: &anyhow::Error) -> String {
     let text = format!("{error:#}");
     let named = text.lines().find(|line| line.starts_with("Error: "));
     named.or(text.lines().last()).unwrap_or_default().to_owned()

@@ -39,6 +39,9 @@ pub struct Ratio {
     pub high: f64,
 }
 
+/// A median, and what it is between with 95 % confidence, likewise.
+pub type Interval = Ratio;
+
 /// See [`Ratio`].
 pub fn ratio(ours: &[f64], theirs: &[f64]) -> Ratio {
     let ratios: Vec<f64> = ours
@@ -47,17 +50,22 @@ pub fn ratio(ours: &[f64], theirs: &[f64]) -> Ratio {
         .filter(|(_, theirs)| **theirs > 0.0)
         .map(|(ours, theirs)| ours / theirs)
         .collect();
+    interval(&ratios)
+}
+
+/// See [`Interval`].
+pub fn interval(values: &[f64]) -> Interval {
     let mut random = fastrand::Rng::with_seed(1);
     let resampled: Vec<f64> = (0..RESAMPLES)
         .map(|_| {
-            let drawn: Vec<f64> = (0..ratios.len())
-                .filter_map(|_| random.choice(&ratios).copied())
+            let drawn: Vec<f64> = (0..values.len())
+                .filter_map(|_| random.choice(values).copied())
                 .collect();
             median(&drawn)
         })
         .collect();
-    Ratio {
-        median: median(&ratios),
+    Interval {
+        median: median(values),
         low: quantile(&resampled, LOWER),
         high: quantile(&resampled, 1.0 - LOWER),
     }

@@ -11,7 +11,8 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
-use super::opponents::Opponent;
+use super::cost::Spent;
+use super::opponents::{Group, Opponent};
 use super::statistics::quantile;
 use crate::host::Host;
 
@@ -44,30 +45,55 @@ pub struct Figure {
     pub name: &'static str,
     /// Whether more is better.
     pub more_is_better: bool,
+    /// The ratio to plain routing that bpvs is to reach, in percent.
+    goal: Option<u32>,
 }
 
-const fn more(name: &'static str) -> Figure {
-    Figure {
-        name,
-        more_is_better: true,
+/// The share of a direct connection that a local client is to get through the socket hook.
+const LOCAL_GOAL: f64 = 0.99;
+
+impl Figure {
+    /// The ratio that bpvs is to reach in this network.
+    pub fn goal_of(&self, group: Group) -> Option<f64> {
+        match group {
+            Group::Bridge => self.goal.map(|percent| f64::from(percent) / 100.0),
+            Group::Cable => None,
+            Group::Local if self.more_is_better => self.goal.map(|_| LOCAL_GOAL),
+            Group::Local => self.goal.map(|_| 1.0 / LOCAL_GOAL),
+        }
     }
 }
 
-const fn less(name: &'static str) -> Figure {
+const fn more(name: &'static str, goal: Option<u32>) -> Figure {
+    Figure {
+        name,
+        more_is_better: true,
+        goal,
+    }
+}
+
+const fn less(name: &'static str, goal: Option<u32>) -> Figure {
     Figure {
         name,
         more_is_better: false,
+        goal,
     }
 }
 
 /// All figures, in the order in which [`measure`] gives them.
-pub const FIGURES: [Figure; 6] = [
-    more("small datagrams a second"),
-    more("new connections a second (open, one request, close)"),
-    less("request latency, median, µs"),
-    less("request latency, 99 %, µs"),
-    less("request latency, 99.9 %, µs"),
-    more("bulk TCP, MB/s"),
+pub const FIGURES: [Figure; 9] = [
+    more("small datagrams a second", Some(120)),
+    less("processor time of a small datagram, ns", None),
+    more("small datagrams a second, 500 flows", Some(120)),
+    more(
+        "new connections a second (open, one request, close)",
+        Some(110),
+    ),
+    less("request latency, median, µs", Some(75)),
+    less("request latency, 99 %, µs", None),
+    less("request latency, 99.9 %, µs", None),
+    more("bulk TCP, MB/s", Some(105)),
+    less("processor time of a MB of bulk TCP, µs", None),
 ];
 
 /// The server's end.
@@ -126,35 +152,67 @@ fn serve(port: u16, mut stream: TcpStream, bytes: &AtomicU64) -> io::Result<()> 
     }
 }
 
+/// Flows of the workload that has many.
+const FLOWS: usize = 500;
+
 /// All figures of one round.
-pub fn measure(opponent: &Opponent, server: &Server, time: Duration) -> Result<[f64; 6]> {
+pub fn measure(opponent: &Opponent, server: &Server, time: Duration) -> Result<[f64; 9]> {
     let target = |port| SocketAddrV4::new(opponent.way.target(), port);
-    let client = &opponent.net.client;
-    let datagrams = on(client, || datagrams(target(DATAGRAMS), server, time))?;
+    let client = opponent.client();
+    let [small, cost] = on(client, || datagrams(target(DATAGRAMS), 1, server, time))?;
+    let [many, _] = on(client, || datagrams(target(DATAGRAMS), FLOWS, server, time))?;
     let connections = on(client, || connections(target(SHORT), time))?;
     let [median, most, nearly_all] = on(client, || latency(target(LONG), time))?;
-    let bulk = on(client, || bulk(target(SINK), server, time))?;
-    Ok([datagrams, connections, median, most, nearly_all, bulk])
+    let [bulk, bulk_cost] = on(client, || bulk(target(SINK), server, time))?;
+    Ok([
+        small,
+        cost,
+        many,
+        connections,
+        median,
+        most,
+        nearly_all,
+        bulk,
+        bulk_cost,
+    ])
 }
 
-fn datagrams(target: SocketAddrV4, server: &Server, time: Duration) -> Result<f64> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    socket.connect(target)?;
+/// Datagrams a second that arrive, and nanoseconds of processor time for each.
+fn datagrams(
+    target: SocketAddrV4,
+    flows: usize,
+    server: &Server,
+    time: Duration,
+) -> Result<[f64; 2]> {
+    let mut sockets = Vec::new();
+    for _ in 0..flows {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.connect(target)?;
+        sockets.push(socket);
+    }
     // The first one looks for neighbours, and opens the connection.
-    let opened = settled(&server.datagrams, || socket.send(&[0; SMALL]).map(drop))?;
-    let start = Instant::now();
+    let send = || -> io::Result<()> {
+        for part in sockets.chunks(64) {
+            part.iter()
+                .try_for_each(|socket| socket.send(&[0; SMALL]).map(drop))?;
+            // The receiver's queue is to hold them.
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    };
+    let opened = settled(&server.datagrams, send)?;
+    let (spent, start) = (Spent::now()?, Instant::now());
     while start.elapsed() < time {
-        for _ in 0..64 {
+        for socket in sockets.iter().cycle().take(flows.next_multiple_of(64)) {
             // A full queue of the receiver is no error to the sender; a full one of ours comes and goes.
             let _ = socket.send(&[0; SMALL]);
         }
     }
     let took = start.elapsed();
     std::thread::sleep(Duration::from_millis(20));
-    Ok(rate(
-        server.datagrams.load(Ordering::Relaxed) - opened,
-        took,
-    ))
+    let cost = spent.elapsed()?;
+    let arrived = server.datagrams.load(Ordering::Relaxed) - opened;
+    Ok([rate(arrived, took), 1e9 / rate(arrived.max(1), cost)])
 }
 
 /// Sends until something has arrived; what had arrived in all once nothing more came.
@@ -196,17 +254,23 @@ fn latency(target: SocketAddrV4, time: Duration) -> Result<[f64; 3]> {
     Ok([0.5, 0.99, 0.999].map(|share| quantile(&times, share)))
 }
 
-fn bulk(target: SocketAddrV4, server: &Server, time: Duration) -> Result<f64> {
+/// MB a second, and microseconds of processor time for each.
+fn bulk(target: SocketAddrV4, server: &Server, time: Duration) -> Result<[f64; 2]> {
     let mut stream = connect(target)?;
     let block = vec![0x5a; 64 << 10];
     stream.write_all(&block)?;
     std::thread::sleep(Duration::from_millis(10));
     let (before, start) = (server.bytes.load(Ordering::Relaxed), Instant::now());
+    let spent = Spent::now()?;
     while start.elapsed() < time {
         stream.write_all(&block)?;
     }
     let received = server.bytes.load(Ordering::Relaxed) - before;
-    Ok(rate(received, start.elapsed()) / 1e6)
+    let took = start.elapsed();
+    Ok([
+        rate(received, took) / 1e6,
+        1e6 / (rate(received.max(1), spent.elapsed()?) / 1e6),
+    ])
 }
 
 fn connect(target: SocketAddrV4) -> Result<TcpStream> {
@@ -247,7 +311,8 @@ fn spawn(host: &Host, work: impl FnOnce() + Send + 'static) -> Result<()> {
     .map(drop)
 }
 
-fn pin(processor: usize) {
+/// Keeps the calling thread on this processor.
+pub fn pin(processor: usize) {
     let mut set = CpuSet::new();
     // On a machine with one processor all are on that one.
     if set.set(processor).is_ok() {

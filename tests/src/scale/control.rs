@@ -239,8 +239,10 @@ pub(super) fn measure(
         "times",
         Some(1.5),
     );
+    let some = service(services / 2);
     for words in [
         &["ipvsadm", "-Ln"][..],
+        &["ipvsadm", "-Ln", "-t", &some],
         &["ipvsadm", "-Sn"],
         &["list", "--json"],
         &["stats"],
