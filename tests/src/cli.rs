@@ -117,6 +117,10 @@ enum Command {
         #[arg(long, value_name = "PATH", default_value = "/usr/sbin/ipvsadm")]
         ipvsadm: PathBuf,
     },
+    /// Have a real Docker Swarm balanced by the kernel's IPVS and then by bpvs, and compare answers and failures.
+    ///
+    /// Needs a kernel with IPVS, as a guest has.
+    SwarmCompare(swarm::Comparison),
     /// Play a scene of a real Swarm, as process 1 of a world of its own.
     #[command(hide = true)]
     SwarmInside(swarm::Inside),
@@ -176,6 +180,10 @@ fn run(command: Command) -> Result<ExitCode> {
         } => {
             prepare()?;
             swarm::demo(&daemon::find_bpvs(bpvs)?, plain)?;
+        }
+        Command::SwarmCompare(options) => {
+            prepare()?;
+            swarm::compare(&options)?;
         }
         Command::SwarmInside(inside) => {
             prepare()?;

@@ -75,13 +75,24 @@ pub fn ask_udp_here(to: SocketAddrV4, text: &str) -> Result<String> {
     exchange_udp(&UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?, to, text)
 }
 
+/// Sends a datagram from a new port in the calling thread's namespace, and returns what comes back.
+pub fn exchange(to: SocketAddrV4, datagram: &[u8]) -> Result<Vec<u8>> {
+    exchange_bytes(&UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?, to, datagram)
+}
+
 fn exchange_udp(socket: &UdpSocket, to: SocketAddrV4, text: &str) -> Result<String> {
+    let answer = exchange_bytes(socket, to, text.as_bytes())?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+fn exchange_bytes(socket: &UdpSocket, to: SocketAddrV4, datagram: &[u8]) -> Result<Vec<u8>> {
     socket.set_read_timeout(Some(patience()))?;
     socket.connect(to)?;
-    socket.send(text.as_bytes())?;
+    socket.send(datagram)?;
     let mut answer = vec![0; 65_536];
     let length = socket.recv(&mut answer).context("no answer")?;
-    Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
+    answer.truncate(length);
+    Ok(answer)
 }
 
 /// Fetches `length` bytes and checks every one.

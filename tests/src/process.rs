@@ -3,7 +3,9 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
+use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -36,6 +38,22 @@ impl Process {
         Self::of(self.pid) == Some(self) && !is_zombie(self.pid)
     }
 
+    /// The processor time that all of its threads have had.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn cpu_time(self) -> Result<Duration> {
+        let path = format!("/proc/{}/stat", self.pid);
+        let stat = std::fs::read_to_string(&path).with_context(|| path.clone())?;
+        if Self::of(self.pid) != Some(self) {
+            bail!("process {} has ended", self.pid);
+        }
+        let ticks = ticks(&stat).with_context(|| format!("{path} is strange: {stat}"))?;
+        let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)?;
+        let per_second = u32::try_from(per_second.unwrap_or(100))?;
+        Ok(Duration::from_secs(ticks) / per_second)
+    }
+
     /// Sends a signal, unless the process has ended.
     pub fn signal(self, signal: Signal) {
         if Self::of(self.pid) == Some(self) {
@@ -50,7 +68,7 @@ impl Process {
         while let Ok(WaitStatus::StillAlive) =
             waitpid(Pid::from_raw(self.pid), Some(WaitPidFlag::WNOHANG))
         {
-            std::thread::sleep(std::time::Duration::from_millis(1));
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }
@@ -64,7 +82,7 @@ impl fmt::Display for Process {
 impl FromStr for Process {
     type Err = ();
 
-    fn from_str(line: &str) -> Result<Self, ()> {
+    fn from_str(line: &str) -> Result<Self, Self::Err> {
         let (pid, started) = line.trim().split_once(' ').ok_or(())?;
         Ok(Self {
             pid: pid.parse().map_err(|_| ())?,
@@ -78,6 +96,14 @@ impl FromStr for Process {
 fn start_time(stat: &str) -> Option<u64> {
     let (_, rest) = stat.rsplit_once(") ")?;
     rest.split(' ').nth(19)?.parse().ok()
+}
+
+/// The sum of fields 14 and 15 of /proc/PID/stat: clock ticks in user mode and in the kernel.
+fn ticks(stat: &str) -> Option<u64> {
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let mut fields = rest.split(' ').skip(11);
+    let mut next = || fields.next()?.parse::<u64>().ok();
+    Some(next()? + next()?)
 }
 
 fn is_zombie(pid: i32) -> bool {
@@ -101,6 +127,7 @@ mod tests {
             stat.push_str(&format!(" {field}"));
         }
         assert_eq!(start_time(&stat), Some(22));
+        assert_eq!(ticks(&stat), Some(14 + 15));
     }
 
     #[test]

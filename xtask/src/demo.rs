@@ -5,13 +5,22 @@ use std::{os::unix::process::CommandExt as _, process::Command};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use crate::{cargo::Cargo, console::note, machine, setup, test, toolchain::Search};
+use crate::{cargo::Cargo, console::note, guests, machine, setup, test, toolchain::Search};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// Serve a real Docker Swarm of two engines instead of plain namespaces.
     #[arg(long, conflicts_with = "keep")]
     swarm: bool,
+    /// With it: have the same Swarm balanced by the kernel's IPVS, too, and compare; in a guest, whose kernel has one.
+    #[arg(long, requires = "swarm")]
+    compare: bool,
+    /// With that: how many rolling updates under load.
+    #[arg(long, default_value_t = 1, requires = "compare")]
+    updates: u32,
+    /// Instead of answers compare the instructions of a request.
+    #[arg(long, requires = "compare")]
+    instructions: bool,
     /// Leave the lab standing, and say how to enter each of its hosts.
     #[arg(long)]
     keep: bool,
@@ -34,6 +43,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     note("demo: building bpvs and lab (the first time takes some minutes)");
     test::release_build(&Cargo::find(&Search::here(&machine::root()))?)?;
 
+    if arguments.compare {
+        return guests::compare_swarm(arguments.updates, arguments.instructions);
+    }
     let mut lab = Command::new(machine::release("lab"));
     lab.arg("demo").arg("--bpvs").arg(machine::release("bpvs"));
     if arguments.keep {

@@ -65,6 +65,13 @@ const IPVSADM_TIME: Duration = Duration::from_secs(20 * 60);
 /// How long it may take to load the programs once.
 const VERIFIER: Duration = Duration::from_secs(5 * 60);
 
+/// A Swarm by the kernel's IPVS and by bpvs, on the newest kernel.
+const COMPARISON: &str = "guest 6.12: a Swarm by IPVS and by bpvs";
+
+/// How long it may take, and a rolling update in it.
+const COMPARISON_TIME: Duration = Duration::from_secs(40 * 60);
+const UPDATE_TIME: Duration = Duration::from_secs(4 * 60);
+
 /// By how much the suite's patience with programs is multiplied in a guest.
 const SLOW: &str = "BPVS_LAB_SLOW=8";
 
@@ -119,6 +126,10 @@ pub(crate) fn run(stages: &mut Stages) {
         newest.differential(WITH_XDP_TIME, &["--xdp"])
     });
     stages.run_after(oldest.prepare, IPVSADM, || oldest.ipvsadm());
+    let [.., newest] = &GUESTS;
+    stages.run_after(newest.prepare, COMPARISON, || {
+        console::run(&mut newest.swarm(1, false)).map(|()| Outcome::Passed)
+    });
 }
 
 /// Notes that none of them runs, and why.
@@ -130,6 +141,14 @@ pub(crate) fn leave_out(stages: &mut Stages, reason: &str) {
     stages.leave_out(DIFFERENTIAL, reason);
     stages.leave_out(WITH_XDP, reason);
     stages.leave_out(IPVSADM, reason);
+    stages.leave_out(COMPARISON, reason);
+}
+
+/// Has a Swarm balanced by the kernel's IPVS and by bpvs ([`crate::demo`]); `lab` and `bpvs` have been built.
+pub(crate) fn compare_swarm(updates: u32, instructions: bool) -> Result<()> {
+    setup::for_guests()?;
+    let [.., newest] = &GUESTS;
+    console::run(&mut newest.swarm(updates, instructions))
 }
 
 /// Counts instructions on these kernels ([`crate::bench`]); `lab` and `bpvs` have been built.
@@ -229,6 +248,19 @@ impl Guest {
             .args(arguments)
             .stdout(Stdio::piped());
         watch(command)
+    }
+
+    /// The same Swarm by the kernel's IPVS and by bpvs.
+    fn swarm(&self, updates: u32, instructions: bool) -> Command {
+        let time = COMPARISON_TIME + updates * UPDATE_TIME;
+        let mut command = self.command();
+        command.args(["-t", &time.as_secs().to_string(), "-e", SLOW]);
+        // Nothing is compared there that depends on a second processor.
+        command.args(instructions.then_some("-I"));
+        command.arg("--").arg(release("lab")).arg("swarm-compare");
+        command.args(["--updates", &updates.to_string()]);
+        command.args(instructions.then_some("--instructions"));
+        command
     }
 
     /// The same tables for bpvs's ipvsadm and the real one.

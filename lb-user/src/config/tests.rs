@@ -484,7 +484,7 @@ fn a_swarm_to_follow() {
     assert!(
         error
             .hint()
-            .is_some_and(|hint| hint.contains("have: keep, translate")),
+            .is_some_and(|hint| hint.contains("have: keep, keep-all, translate")),
         "{error:?}"
     );
     let error = swarm("[provider.swarm]\ntimeouts = \"8h\"").unwrap_err();

@@ -14,7 +14,7 @@ const BY_FAMILY: u16 = 20;
 /// `SOCK_DESTROY`.
 const DESTROY: u16 = 21;
 /// `NLM_F_REQUEST`, with `NLM_F_DUMP` or `NLM_F_ACK`.
-const REQUEST_DUMP: u16 = 0x301;
+pub(super) const REQUEST_DUMP: u16 = 0x301;
 const REQUEST_ACK: u16 = 0x5;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
@@ -52,7 +52,7 @@ pub fn sockets(netns: &NetNs, protocol: u8) -> Result<Sockets, NetError> {
         // Of every state.
         body[4..8].fill(0xff);
         request(&socket, BY_FAMILY, REQUEST_DUMP, &body).map_err(failed)?;
-        answers(&socket, |message| {
+        answers(&socket, BY_FAMILY, |message| {
             if let Some((cookie, socket)) = read(message) {
                 all.insert(cookie, socket);
             }
@@ -76,7 +76,7 @@ pub fn destroy(netns: &NetNs, protocol: u8, sockets: &[Socket]) -> Result<(), Ne
         body[4..8].fill(0xff);
         body[ID_IN_REQUEST..].copy_from_slice(&socket.id);
         request(&netlink, DESTROY, REQUEST_ACK, &body).map_err(failed)?;
-        match answers(&netlink, |_| ()) {
+        match answers(&netlink, BY_FAMILY, |_| ()) {
             Err(error) if error.raw_os_error() != Some(libc::ENOENT) => return Err(failed(error)),
             _ => {}
         }
@@ -88,9 +88,11 @@ fn failed(error: io::Error) -> NetError {
     NetError::system("cannot list or close sockets")(error)
 }
 
-fn request(socket: &OwnedFd, kind: u16, flags: u16, body: &[u8; BODY]) -> io::Result<()> {
-    let mut message = Vec::with_capacity(HEADER + BODY);
-    message.extend(((HEADER + BODY) as u32).to_ne_bytes());
+/// Sends a request of this kind.
+pub(super) fn request(socket: &OwnedFd, kind: u16, flags: u16, body: &[u8]) -> io::Result<()> {
+    let length = u32::try_from(HEADER + body.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let mut message = Vec::with_capacity(HEADER + body.len());
+    message.extend(length.to_ne_bytes());
     message.extend(kind.to_ne_bytes());
     message.extend(flags.to_ne_bytes());
     message.extend([0; 8]);
@@ -99,8 +101,12 @@ fn request(socket: &OwnedFd, kind: u16, flags: u16, body: &[u8; BODY]) -> io::Re
     Ok(())
 }
 
-/// Shows the messages of an answer until its end.
-fn answers(socket: &OwnedFd, mut visit: impl FnMut(&[u8])) -> io::Result<()> {
+/// Shows the messages of this kind in an answer until its end.
+pub(super) fn answers(
+    socket: &OwnedFd,
+    wanted: u16,
+    mut visit: impl FnMut(&[u8]),
+) -> io::Result<()> {
     let mut buffer = vec![0; 64 << 10];
     loop {
         // The kernel has answered by the time that it has taken the request, and goes on with a dump when it is read.
@@ -119,7 +125,7 @@ fn answers(socket: &OwnedFd, mut visit: impl FnMut(&[u8])) -> io::Result<()> {
                         None => Err(io::ErrorKind::InvalidData.into()),
                     };
                 }
-                BY_FAMILY => visit(body),
+                kind if kind == wanted => visit(body),
                 _ => {}
             }
             rest = &rest[size.next_multiple_of(4).min(rest.len())..];

@@ -26,6 +26,7 @@ mod prefixes;
 mod reader;
 mod snapshot;
 mod source;
+pub mod tunnel;
 mod watch;
 
 #[cfg(test)]

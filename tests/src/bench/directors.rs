@@ -75,6 +75,7 @@ pub fn set_up(
             as_docker_sets_it(director)?;
         }
         Way::Swarm => swarm(director, server)?,
+        Way::SwarmNftables => swarm_nftables(director, server)?,
         Way::Bpvs
         | Way::BpvsLong
         | Way::BpvsEntering
@@ -204,6 +205,20 @@ fn swarm(director: &Host, server: Ipv4Addr) -> Result<()> {
         "ipvsadm",
         &format!("-a -f {MARK} -r {server}:0 -m"),
     )
+}
+
+/// A Swarm's service without IPVS, as rules of nftables can have it: every port of the address, in turn, from the director's
+/// own address.
+fn swarm_nftables(director: &Host, server: Ipv4Addr) -> Result<()> {
+    let rules = format!(
+        "add table ip bench; \
+         add chain ip bench pre {{ type nat hook prerouting priority dstnat; }}; \
+         add rule ip bench pre ip daddr {SERVICE} meta l4proto {{ tcp, udp, sctp }} \
+           dnat to numgen inc mod 1 map {{ 0 : {server} }}; \
+         add chain ip bench post {{ type nat hook postrouting priority srcnat; }}; \
+         add rule ip bench post oifname br0 ct status dnat snat to {DIRECTOR_INSIDE}"
+    );
+    director.output("nft", &[&rules]).map(drop)
 }
 
 /// The real server has the service's address, and the client a second cable to its segment, by which answers come: the

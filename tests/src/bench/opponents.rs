@@ -32,6 +32,8 @@ pub enum Way {
     IpvsDirect,
     /// What Docker makes for a Swarm's service: a mark by iptables, IPVS by that mark, and both addresses translated.
     Swarm,
+    /// What does the same without IPVS: nftables takes real servers in turn, and translates both addresses.
+    SwarmNftables,
     /// bpvs by masquerading, on its TC hooks.
     Bpvs,
     /// The same by the bridge, and not by its port.
@@ -93,7 +95,7 @@ impl Group {
 
 impl Way {
     /// All of them; the first is what the others are compared to.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Plain,
         Self::Redirect,
         Self::Iptables,
@@ -102,6 +104,7 @@ impl Way {
         Self::IpvsDocker,
         Self::IpvsDirect,
         Self::Swarm,
+        Self::SwarmNftables,
         Self::Bpvs,
         Self::BpvsLong,
         Self::BpvsEntering,
@@ -126,6 +129,7 @@ impl Way {
             Self::IpvsDocker => "IPVS NAT, Docker's",
             Self::IpvsDirect => "IPVS direct routing",
             Self::Swarm => "Swarm's recipe",
+            Self::SwarmNftables => "Swarm by nftables",
             Self::Bpvs => "bpvs TC NAT",
             Self::BpvsLong => "bpvs TC NAT, long way",
             Self::BpvsEntering => "bpvs TC NAT, entering",
@@ -216,7 +220,7 @@ impl Way {
         let programs: &[&str] = match self {
             Self::Redirect => &["tc"],
             Self::Iptables | Self::LocalIptables => &["iptables"],
-            Self::Nftables => &["nft"],
+            Self::Nftables | Self::SwarmNftables => &["nft"],
             Self::Ipvs | Self::IpvsDocker | Self::IpvsDirect => &["ipvsadm"],
             Self::Swarm => &["ipvsadm", "iptables"],
             _ => &[],

@@ -46,6 +46,11 @@ pub(super) const CASES: &[Case] = &[
         "a connection that is lost after a quarter of an hour without a word, as IPVS loses it",
         |context| scene(context, Scene::Idle, 0),
     ),
+    long_case(
+        "swarm/rest",
+        "a daemon that keeps a processor busy where nothing happens",
+        |context| scene(context, Scene::Rest, 0),
+    ),
     case(
         "swarm/labels",
         "labels of a service that are not followed, or are wrong and not told",

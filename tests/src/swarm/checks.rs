@@ -148,7 +148,7 @@ fn halves(mut ask: impl FnMut() -> Result<String>) -> Result<String> {
 }
 
 /// Several requests on one connection, all answered by one task.
-fn keep_alive(from: &Host, to: SocketAddrV4) -> Result<String> {
+pub(super) fn keep_alive(from: &Host, to: SocketAddrV4) -> Result<String> {
     let load = Load::new(Kind::KeepAlive { requests: 0 }, to)
         .clients(1)
         .count(REQUESTS as u64)
@@ -159,7 +159,7 @@ fn keep_alive(from: &Host, to: SocketAddrV4) -> Result<String> {
     Ok(format!("{REQUESTS} answers"))
 }
 
-fn pinged(from: &Host, to: Ipv4Addr) -> Result<String> {
+pub(super) fn pinged(from: &Host, to: Ipv4Addr) -> Result<String> {
     match ping(from, to, client::patience())? {
         Some(_) => Ok("answered".into()),
         None => bail!("no answer"),

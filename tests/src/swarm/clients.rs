@@ -11,7 +11,7 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt,
 };
 
-use super::checks::{self, PORT, TCP};
+use super::checks::{self, PORT, TCP, UDP};
 use super::cluster::Cluster;
 use super::scenes::{all_good, load, none_failed};
 use crate::client;
@@ -21,15 +21,18 @@ use crate::host::Host;
 /// The host outside.
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 254);
 
+/// Lengths of datagrams, all of which fit into the network between the nodes.
+const DATAGRAMS: [usize; 3] = [0, 512, 1392];
+
 /// More than fits into one segment of any size.
 const LARGE: u64 = 3_000_000;
 
 pub(super) fn play(out: &Transcript, cluster: &Cluster) -> Result<()> {
     let manager = &cluster.nodes[0];
     out.heading("As IPVS has it: tasks see the sandbox of the node that was asked");
-    for node in &cluster.nodes {
-        let seen = seen(&cluster.outside, SocketAddrV4::new(node.address, TCP))?;
-        out.answer(&format!("{}: {seen:?}", node.host.name()));
+    for (node, port) in published(cluster) {
+        let seen = seen(&cluster.outside, node, port)?;
+        out.answer(&format!("{node}:{port}: {seen:?}"));
         ensure!(
             !seen.values().any(|client| *client == OUTSIDE),
             "kept unasked: {seen:?}"
@@ -38,7 +41,7 @@ pub(super) fn play(out: &Transcript, cluster: &Cluster) -> Result<()> {
 
     out.heading("By label: they see who asks, on the node that was asked and on the other");
     let command =
-        "service update --quiet --detach --container-label-add bpvs.client-address=keep web";
+        "service update --quiet --detach --container-label-add bpvs.client-address=keep-all web";
     out.prompt("n1", format_args!("docker {command}"));
     manager.docker(command)?;
     std::thread::sleep(Duration::from_secs(1));
@@ -117,12 +120,13 @@ pub(super) fn play(out: &Transcript, cluster: &Cluster) -> Result<()> {
     let daemon = &cluster.daemons[1];
     daemon.bpvs(daemon.host(), "down")?;
     ensure!(daemon.ended(Duration::from_secs(5))?, "the daemon goes on");
-    let to = SocketAddrV4::new(cluster.nodes[0].address, TCP);
-    cluster.until("n1 translates", || {
-        Ok(seen(&cluster.outside, to)?
-            .values()
-            .all(|client| *client != OUTSIDE))
-    })?;
+    for port in [TCP, UDP] {
+        cluster.until("n1 translates", || {
+            Ok(seen(&cluster.outside, cluster.nodes[0].address, port)?
+                .values()
+                .all(|client| *client != OUTSIDE))
+        })?;
+    }
     let problem = cluster.daemons[0].bpvs(cluster.daemons[0].host(), "swarm")?;
     ensure!(
         problem.contains("does not answer"),
@@ -145,6 +149,21 @@ fn everything(out: &Transcript, cluster: &Cluster) -> Result<()> {
             &format!("{LARGE} bytes from both tasks and to both through {to}"),
         );
     }
+    for (node, length) in cluster
+        .nodes
+        .iter()
+        .flat_map(|node| DATAGRAMS.map(|n| (node, n)))
+    {
+        let (to, text) = (SocketAddrV4::new(node.address, UDP), "d".repeat(length));
+        for _ in 0..2 {
+            let answer = client::ask_udp(&cluster.outside, to, &text)?;
+            ensure!(
+                answer.ends_with(&text),
+                "{length} bytes to {to} came back as {answer}"
+            );
+        }
+    }
+    out.result(true, &format!("datagrams of {DATAGRAMS:?} bytes"));
     // The client's own port is on its way twice.
     let seen = client::get(
         &cluster.probes[0],
@@ -228,7 +247,7 @@ fn ask_client(stream: &mut TcpStream) -> Result<(String, SocketAddrV4)> {
 }
 
 /// `I'm NAME, you are ADDRESS:PORT`.
-fn parsed(said: &str) -> Result<(String, SocketAddrV4)> {
+pub(super) fn parsed(said: &str) -> Result<(String, SocketAddrV4)> {
     let strange = || format!("a strange answer: {said}");
     let rest = said.strip_prefix("I'm ").with_context(strange)?;
     let (name, client) = rest.split_once(", you are ").with_context(strange)?;
@@ -242,7 +261,8 @@ fn show(out: &Transcript, cluster: &Cluster) -> Result<()> {
             "outside",
             format_args!("curl http://{to}/client, four times"),
         );
-        out.answer(&format!("{:?}", seen(&cluster.outside, to)?));
+        let seen = seen(&cluster.outside, node.address, TCP)?;
+        out.answer(&format!("{seen:?}"));
         let sandbox = Host::at("ingress", &node.sandboxes().join("ingress_sbox"))?;
         for host in [daemon.host(), &sandbox] {
             out.prompt(
@@ -257,10 +277,9 @@ fn show(out: &Transcript, cluster: &Cluster) -> Result<()> {
 
 /// Both tasks are asked through both nodes, and see the client itself.
 fn kept(cluster: &Cluster) -> Result<()> {
-    for node in &cluster.nodes {
-        let to = SocketAddrV4::new(node.address, TCP);
-        cluster.until(&format!("tasks behind {to} see who asks"), || {
-            let seen = seen(&cluster.outside, to)?;
+    for (node, port) in published(cluster) {
+        cluster.until(&format!("tasks behind {node}:{port} see who asks"), || {
+            let seen = seen(&cluster.outside, node, port)?;
             ensure!(seen.len() == 2, "not in turn: {seen:?}");
             Ok(seen.values().all(|client| *client == OUTSIDE))
         })?;
@@ -270,13 +289,15 @@ fn kept(cluster: &Cluster) -> Result<()> {
 
 /// All tasks are reached through both nodes, and none sees the client.
 fn translated(out: &Transcript, cluster: &Cluster) -> Result<()> {
-    for node in &cluster.nodes {
-        let to = SocketAddrV4::new(node.address, TCP);
-        cluster.until(&format!("tasks behind {to} see the sandbox"), || {
-            let seen = seen(&cluster.outside, to)?;
-            ensure!(seen.len() == 2, "not in turn: {seen:?}");
-            Ok(seen.values().all(|client| *client != OUTSIDE))
-        })?;
+    for (node, port) in published(cluster) {
+        cluster.until(
+            &format!("tasks behind {node}:{port} see the sandbox"),
+            || {
+                let seen = seen(&cluster.outside, node, port)?;
+                ensure!(seen.len() == 2, "not in turn: {seen:?}");
+                Ok(seen.values().all(|client| *client != OUTSIDE))
+            },
+        )?;
     }
     for daemon in &cluster.daemons {
         let said = daemon.bpvs(daemon.host(), "swarm")?;
@@ -289,11 +310,22 @@ fn translated(out: &Transcript, cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// What the tasks saw of four connections: the client's address by the task's name.
-fn seen(from: &Host, to: SocketAddrV4) -> Result<BTreeMap<String, Ipv4Addr>> {
+/// The nodes with each of their published ports.
+fn published(cluster: &Cluster) -> impl Iterator<Item = (Ipv4Addr, u16)> {
+    let nodes = cluster.nodes.iter().map(|node| node.address);
+    nodes.flat_map(|node| [(node, TCP), (node, UDP)])
+}
+
+/// What the tasks saw of four requests: the client's address by the task's name.
+fn seen(from: &Host, node: Ipv4Addr, port: u16) -> Result<BTreeMap<String, Ipv4Addr>> {
     let mut all = BTreeMap::new();
+    let to = SocketAddrV4::new(node, port);
     for _ in 0..4 {
-        let (name, client) = parsed(&client::get(from, to, "/client")?)?;
+        let said = match port {
+            UDP => client::ask_udp(from, to, "client")?,
+            _ => client::get(from, to, "/client")?,
+        };
+        let (name, client) = parsed(&said)?;
         let before = all.insert(name.clone(), *client.ip());
         ensure!(
             before.is_none_or(|before| before == *client.ip()),

@@ -22,6 +22,8 @@ pub(super) const IMAGE: &str = "bpvs/task";
 pub(super) const NETWORK: &str = "ov";
 /// The container from which requests are made, on each node.
 const PROBE: &str = "probe";
+/// The service with a task on each node.
+pub(super) const SERVICE: &str = "web";
 /// How long tasks may take to come and go.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -183,6 +185,16 @@ impl Cluster {
             );
             Ok(state == "completed")
         })
+    }
+
+    /// The container of the service's task on a node.
+    pub(super) fn task_on(&self, node: &Node) -> Result<String> {
+        let label = format!("label=com.docker.swarm.service.name={SERVICE}");
+        let containers = node.docker_words(&["ps", "--filter", &label, "--quiet"])?;
+        let first = containers.lines().next();
+        Ok(first
+            .with_context(|| format!("no task on {}", node.host.name()))?
+            .to_owned())
     }
 
     /// The sandbox in which the services' network is balanced on a node.

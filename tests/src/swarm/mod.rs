@@ -6,8 +6,12 @@
 mod checks;
 mod clients;
 mod cluster;
+mod compare;
 mod contained;
+mod cost;
 mod node;
+mod questions;
+mod rest;
 mod scenes;
 mod streams;
 
@@ -45,6 +49,10 @@ pub enum Scene {
     Labels,
     /// bpvs dies, is started anew, and goes.
     Restart,
+    /// The same by the kernel's IPVS and by bpvs.
+    Compare,
+    /// Many services, and nothing to do.
+    Rest,
 }
 
 impl Scene {
@@ -71,6 +79,64 @@ pub struct Inside {
     /// How many rounds of what is done again and again.
     #[arg(long, default_value_t = 2)]
     rounds: u32,
+    /// What is compared are instructions, in a guest whose clock counts them.
+    #[arg(long)]
+    instructions: bool,
+    /// Where a comparison goes for programs to read.
+    #[arg(long)]
+    report: Option<std::path::PathBuf>,
+}
+
+/// Options of a comparison with the kernel's IPVS.
+#[derive(Debug, clap::Args)]
+pub struct Comparison {
+    /// How many rolling updates with each.
+    #[arg(long, default_value_t = 1)]
+    updates: u32,
+    /// Count the instructions of a request instead; in a guest whose clock does so.
+    #[arg(long)]
+    instructions: bool,
+    /// Only the comparison, as JSON on standard output.
+    #[arg(long)]
+    json: bool,
+    /// The bpvs program [default: env BPVS, or the one beside this program].
+    #[arg(long, value_name = "PATH")]
+    bpvs: Option<std::path::PathBuf>,
+}
+
+/// Plays the same Swarm by the kernel's IPVS and by bpvs.
+///
+/// # Errors
+/// It cannot be played here, what they do differs, or bpvs fails a request.
+pub fn compare(options: &Comparison) -> Result<()> {
+    if let Some(program) = missing() {
+        bail!("there is no {program}: `cargo xtask setup` installs it");
+    }
+    let lab = Lab::new()?;
+    // The lab's own folder is hidden inside.
+    let report = std::env::temp_dir().join(format!("{}.json", lab.name()));
+    let bpvs = crate::daemon::find_bpvs(options.bpvs.clone())?;
+    let (scene, bpvs) = (Scene::Compare.name(), bpvs.display().to_string());
+    let updates = options.updates.to_string();
+    let mut arguments = vec![scene.as_str(), "--bpvs", &bpvs, "--rounds", &updates];
+    let path = report.display().to_string();
+    arguments.extend(["--report", &path]);
+    if options.instructions {
+        arguments.push("--instructions");
+    }
+    let played = contained::run(&lab, &arguments, options.json);
+    let written = std::fs::read_to_string(&report);
+    let _ = std::fs::remove_file(&report);
+    let (status, said) = played?;
+    if options.json
+        && let Ok(written) = written
+    {
+        print!("{written}");
+    }
+    if !status.success() {
+        bail!("{status}; {}", said.trim_end());
+    }
+    Ok(())
 }
 
 /// Plays a scene and shows it.

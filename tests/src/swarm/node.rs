@@ -12,6 +12,7 @@ use nix::sys::signal::Signal;
 
 use crate::host::{Host, finish, tool};
 use crate::lab::{Lab, lock};
+use crate::process::Process;
 use crate::slow::patient;
 
 /// How long an engine may take to start.
@@ -40,7 +41,7 @@ pub(super) struct Node {
     pub(super) address: Ipv4Addr,
     folder: PathBuf,
     cgroup: String,
-    running: Mutex<Option<Child>>,
+    running: Mutex<Option<(Child, Process)>>,
 }
 
 impl Node {
@@ -102,14 +103,13 @@ impl Node {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
-        let (child, _) = lab.start(&mut command)?;
-        *lock(&self.running) = Some(child);
+        *lock(&self.running) = Some(lab.start(&mut command)?);
         Ok(())
     }
 
     /// Ends the engine, with all of its containers, and starts it anew.
     pub(super) fn restart(&self, lab: &Lab) -> Result<()> {
-        let mut child = lock(&self.running).take().context("no engine runs")?;
+        let (mut child, _) = lock(&self.running).take().context("no engine runs")?;
         let pid = i32::try_from(child.id())?;
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGTERM)?;
         child.wait()?;
@@ -131,6 +131,13 @@ impl Node {
             std::thread::sleep(Duration::from_millis(100));
         }
         Ok(())
+    }
+
+    /// The engine itself: what it was started by has become it.
+    pub(super) fn process(&self) -> Result<Process> {
+        let running = lock(&self.running);
+        let (_, process) = running.as_ref().context("no engine runs")?;
+        Ok(*process)
     }
 
     /// Where the engine listens.

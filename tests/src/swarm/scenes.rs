@@ -13,6 +13,7 @@ use crate::client;
 use crate::demo::Transcript;
 use crate::lab::Lab;
 use crate::load::{Kind, Load, Running};
+use crate::slow::patient;
 
 /// How long a load may take at most.
 const AT_MOST: Duration = Duration::from_secs(600);
@@ -64,6 +65,8 @@ pub(super) fn play(out: &Transcript, options: &Inside) -> Result<()> {
             start(out, &mut cluster, bpvs)?;
             labels(out, &cluster)
         }
+        Scene::Rest => super::rest::play(out, &mut cluster, options),
+        Scene::Compare => super::compare::play(out, &mut cluster, options),
         Scene::Restart => {
             start(out, &mut cluster, bpvs)?;
             restart(out, &cluster)
@@ -136,7 +139,7 @@ fn without(out: &Transcript, cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-fn start(out: &Transcript, cluster: &mut Cluster, bpvs: &Path) -> Result<()> {
+pub(super) fn start(out: &Transcript, cluster: &mut Cluster, bpvs: &Path) -> Result<()> {
     out.heading("bpvs on each node");
     let begin = Instant::now();
     for node in &cluster.nodes {
@@ -175,16 +178,17 @@ fn show(out: &Transcript, cluster: &Cluster) -> Result<()> {
 pub(super) fn load(cluster: &Cluster) -> Result<Vec<(&'static str, Running)>> {
     let address = SocketAddrV4::new(cluster.address("web")?, PORT);
     let published = SocketAddrV4::new(cluster.nodes[1].address, TCP);
+    let pause = patient(Duration::from_millis(10));
     let short = |to| {
         Load::new(Kind::Short, to)
             .clients(4)
             .endless(AT_MOST)
-            .pause(Duration::from_millis(10))
+            .pause(pause)
     };
     let keep = Load::new(Kind::KeepAlive { requests: 20 }, address)
         .clients(4)
         .endless(AT_MOST)
-        .pause(Duration::from_millis(10));
+        .pause(pause);
     let loads = vec![
         (
             "a container on n1, a connection for each request",
@@ -217,6 +221,12 @@ pub(super) fn none_failed(out: &Transcript, loads: Vec<(&'static str, Running)>)
 fn update(out: &Transcript, cluster: &Cluster, rounds: u32) -> Result<()> {
     out.heading(&format!("{rounds} rolling updates under load"));
     let loads = load(cluster)?;
+    updates(out, cluster, rounds)?;
+    none_failed(out, loads)
+}
+
+/// So many, one after the other.
+pub(super) fn updates(out: &Transcript, cluster: &Cluster, rounds: u32) -> Result<()> {
     for _ in 0..rounds {
         // The new task is on the node of the old one, which it has to leave first.
         let command = "service update --quiet --detach --force --update-delay 1s web";
@@ -227,7 +237,7 @@ fn update(out: &Transcript, cluster: &Cluster, rounds: u32) -> Result<()> {
         cluster.updated("web")?;
         cluster.running("web", 2)?;
     }
-    none_failed(out, loads)
+    Ok(())
 }
 
 fn drain(out: &Transcript, cluster: &Cluster) -> Result<()> {
@@ -379,13 +389,7 @@ fn kill(out: &Transcript, cluster: &Cluster) -> Result<()> {
     let load = connections(8)?;
     load.wait_for(80)?;
     let node = &cluster.nodes[1];
-    let containers = node.docker_words(&[
-        "ps",
-        "--filter",
-        "label=com.docker.swarm.service.name=web",
-        "--quiet",
-    ])?;
-    let container = containers.lines().next().context("no task on n2")?;
+    let container = cluster.task_on(node)?;
     let begin = Instant::now();
     out.prompt("n2", format_args!("docker kill {container}"));
     node.docker(&format!("kill {container}"))?;

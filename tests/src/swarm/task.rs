@@ -69,7 +69,10 @@ fn datagrams(name: &str, socket: &UdpSocket) {
     loop {
         // An error here belongs to an earlier answer.
         if let Ok((length, peer)) = socket.recv_from(&mut datagram) {
-            let answer = [format!("I'm {name} ").as_bytes(), &datagram[..length]].concat();
+            let answer = match &datagram[..length] {
+                b"client" => format!("I'm {name}, you are {peer}").into_bytes(),
+                said => [format!("I'm {name} ").as_bytes(), said].concat(),
+            };
             let _ = socket.send_to(&answer, peer);
         }
     }

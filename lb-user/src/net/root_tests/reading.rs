@@ -166,6 +166,31 @@ async fn root_rarer_links_are_read_too() {
     }
 }
 
+#[test]
+fn root_ends_of_tunnels_are_read_with_their_hosts() {
+    if !is_root("root_ends_of_tunnels_are_read_with_their_hosts") {
+        return;
+    }
+    let (one, _two) = pair();
+    for command in [
+        "link add vxlan0 type vxlan id 7 dstport 4789 dev eth0",
+        "link set vxlan0 up",
+        "neigh replace 10.9.0.3 lladdr 02:42:0a:00:00:03 dev vxlan0 nud permanent",
+        "neigh replace 10.9.0.4 lladdr 02:42:0a:00:00:04 dev vxlan0 nud permanent",
+        // A neighbour without a tunnel, and one of another interface.
+        "neigh replace 10.9.0.5 lladdr 02:42:0a:00:00:05 dev vxlan0 nud permanent",
+        "neigh replace 10.0.0.9 lladdr 02:42:0a:00:00:03 dev eth0 nud permanent",
+    ] {
+        one.ip(command);
+    }
+    one.bridge("fdb replace 02:42:0a:00:00:03 dev vxlan0 dst 10.0.0.2 self permanent");
+    one.bridge("fdb replace 02:42:0a:00:00:04 dev vxlan0 dst 10.0.0.2 self permanent");
+    let ends = tunnel::far_ends(&one.netns).unwrap();
+    let at = |last| std::net::Ipv4Addr::new(10, 9, 0, last);
+    let host = std::net::Ipv4Addr::new(10, 0, 0, 2);
+    assert_eq!(ends, [(at(3), host), (at(4), host)].into());
+}
+
 #[tokio::test]
 async fn root_rules_beside_the_default_ones_are_seen() {
     if !is_root("root_rules_beside_the_default_ones_are_seen") {

@@ -6,6 +6,8 @@
 //! published ports. So such a connection goes through both sandboxes, and the chosen task is called by an *alias* between
 //! them, an address that names the asked node and the task: the same client port on two nodes stays two connections.
 //!
+//! Datagrams go another way in the task's node: see [`super::datagrams`].
+//!
 //! Whether another node does its part is asked of it: a datagram to the alias of that node's sandbox, which comes back from
 //! there. Where it does not, addresses are translated. Each task's alias is asked as well: a task that its own node has not
 //! yet heard of gets no connections.
@@ -30,6 +32,8 @@ pub enum ClientAddress {
     Translate,
     /// Tasks see it, where that can be done; TCP.
     Keep,
+    /// The same, UDP too.
+    KeepAll,
 }
 
 impl FromStr for ClientAddress {
@@ -39,10 +43,11 @@ impl FromStr for ClientAddress {
         match text {
             "translate" => Ok(Self::Translate),
             "keep" => Ok(Self::Keep),
+            "keep-all" => Ok(Self::KeepAll),
             _ => Err(ModelError::SettingValue {
                 name: "client-address",
                 value: text.into(),
-                right: "have: keep, translate".into(),
+                right: "have: keep, keep-all, translate".into(),
             }),
         }
     }
@@ -53,6 +58,7 @@ impl fmt::Display for ClientAddress {
         f.write_str(match self {
             Self::Translate => "translate",
             Self::Keep => "keep",
+            Self::KeepAll => "keep-all",
         })
     }
 }
@@ -215,7 +221,11 @@ mod tests {
             "keep".parse::<ClientAddress>().unwrap(),
             ClientAddress::Keep
         );
-        for word in [ClientAddress::Keep, ClientAddress::Translate] {
+        for word in [
+            ClientAddress::Keep,
+            ClientAddress::KeepAll,
+            ClientAddress::Translate,
+        ] {
             assert_eq!(word.to_string().parse::<ClientAddress>().unwrap(), word);
         }
         assert!("true".parse::<ClientAddress>().is_err());

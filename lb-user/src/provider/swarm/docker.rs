@@ -1,7 +1,6 @@
 //! Asking dockerd.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::Ipv4Addr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,7 +15,7 @@ use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::Stream;
 use thiserror::Error;
 
-use super::seen::{self, Managed, Network, Seen, Specified};
+use super::seen::{self, Bridge, Managed, Network, Seen, Specified};
 use crate::model::Protocol;
 
 /// How long dockerd may take to answer, in seconds.
@@ -84,7 +83,7 @@ struct Standing {
     here: Vec<String>,
     /// The others, as they were seen.
     elsewhere: Vec<Network>,
-    gateway: Option<Ipv4Addr>,
+    bridge: Bridge,
 }
 
 impl Engine {
@@ -133,9 +132,13 @@ impl Engine {
         }
         seen.networks
             .sort_unstable_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
-        seen.gateway = known.gateway;
-        if seen.gateway.is_none() && seen.networks.iter().any(|network| network.ingress) {
-            seen.gateway = self.inspect(BRIDGE, false).await?.and_then(seen::gateway);
+        seen.bridge = known.bridge;
+        if let Some(ingress) = seen.networks.iter().find(|network| network.ingress) {
+            let bridged = |id| seen.bridge.containers.contains_key(id);
+            if seen.bridge.gateway.is_none() || !ingress.here.keys().all(bridged) {
+                let inspected = self.inspect(BRIDGE, false).await?;
+                seen.bridge = inspected.map(seen::bridge).unwrap_or_default();
+            }
         }
         if fresh {
             self.keep(&seen);
@@ -180,7 +183,7 @@ impl Engine {
         let standing = Standing {
             here: here.into_iter().map(|network| network.id).collect(),
             elsewhere,
-            gateway: seen.gateway,
+            bridge: seen.bridge.clone(),
         };
         *self.standing.lock().unwrap_or_else(PoisonError::into_inner) =
             Some((Instant::now(), standing));

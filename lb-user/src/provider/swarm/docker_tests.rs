@@ -66,6 +66,31 @@ const NEWER_INFO: &str = r#"{"ID":"5a3c","Containers":3,"ServerVersion":"29.1.2"
     "Swarm":{"NodeID":"60gv","NodeAddr":"192.168.77.2","LocalNodeState":"active","ControlAvailable":CONTROL,"Error":"",
       "RemoteManagers":[{"NodeID":"jo8b","Addr":"192.168.77.1:2377"}]}}"#;
 
+/// As Docker 28.5.2 says it.
+#[test]
+fn a_real_newer_engines_answers() {
+    let services: Vec<bollard::models::Service> =
+        serde_json::from_str(include_str!("samples/28.5/services.json")).unwrap();
+    let [(name, service)] = Vec::from_iter(services.into_iter().filter_map(specified))
+        .try_into()
+        .unwrap();
+    assert_eq!(name, "web");
+    assert_eq!(
+        service.published,
+        [(Protocol::Tcp, 8080), (Protocol::Udp, 8081)]
+    );
+    let tasks: Vec<bollard::models::Task> =
+        serde_json::from_str(include_str!("samples/28.5/tasks.json")).unwrap();
+    let ids: Vec<_> = tasks.iter().filter_map(|task| task.id.as_deref()).collect();
+    assert!(ids.contains(&"7pc7y68ejpnzi9gesf0cyj5kn"), "{ids:?}");
+    let listed =
+        by_service(serde_json::from_str(include_str!("samples/28.5/containers.json")).unwrap());
+    assert_eq!(listed.keys().collect::<Vec<_>>(), ["web"]);
+    let info: bollard::models::SystemInfo =
+        serde_json::from_str(include_str!("samples/28.5/info.json")).unwrap();
+    assert_eq!(info.swarm.unwrap().control_available, Some(true));
+}
+
 #[test]
 fn a_newer_managers_service() {
     let (name, service) = specified(serde_json::from_str(NEWER_SERVICE).unwrap()).unwrap();

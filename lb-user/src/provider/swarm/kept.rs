@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::clients::{PROBE, Reach, alias};
+use super::datagrams::Datagrams;
 use super::docker::BRIDGE;
 use super::plan::{insert, key, said};
 use super::seen::{Balancer, Network, Task};
@@ -50,17 +51,27 @@ impl<'a> Mesh<'a> {
         all.filter(move |other| other.address != own)
     }
 
-    fn is_here(&self, task: &Task) -> bool {
+    pub(super) fn is_here(&self, task: &Task) -> bool {
         task.node == Some(self.own.node)
     }
 
+    /// What this node calls a task of its own, where it has to.
+    pub(super) fn own_alias(&self, task: &Task) -> Option<Ipv4Addr> {
+        alias(self.network, self.own.address, task.address)
+    }
+
     /// Has the clients' addresses kept for all tasks of a service that has them as its real servers; or for none, and why.
-    /// Those on other nodes are there twice: what they had before goes on.
-    pub(super) fn keep(&self, service: &mut Service, tasks: &[Task]) -> Result<(), String> {
+    /// Those that are called by alias are there twice: what they had before goes on.
+    pub(super) fn keep(
+        &self,
+        service: &mut Service,
+        tasks: &[Task],
+        datagrams: Option<&Datagrams<'_>>,
+    ) -> Result<(), String> {
         let there: Vec<(&Task, Result<Server, String>)> = tasks
             .iter()
-            .filter(|task| !self.is_here(task))
-            .map(|task| (task, self.by_alias(&service.key, task)))
+            .filter(|task| datagrams.is_some() || !self.is_here(task))
+            .map(|task| (task, self.by_alias(&service.key, task, datagrams)))
             .collect();
         let strict = "containers on this node drop what does not come from where they answer to \
                       (net.ipv4.conf.all.rp_filter or default.rp_filter is 1; 2 would do)";
@@ -87,7 +98,11 @@ impl<'a> Mesh<'a> {
                 server.weight = 0;
             } else {
                 plain.weight = 0;
-                if !self.reach.answering.contains(&task.address) {
+                let is_known = match datagrams {
+                    Some(way) if self.is_here(task) => way.end(self, task).is_some(),
+                    _ => self.reach.answering.contains(&task.address),
+                };
+                if !is_known {
                     early.push(server);
                     continue;
                 }
@@ -104,7 +119,7 @@ impl<'a> Mesh<'a> {
             Some(why) => Err(why),
             None => {
                 service.source_nat = SourceNat::Off;
-                service.clamp_mss = true;
+                service.clamp_mss = datagrams.is_none();
                 Ok(())
             }
         }
@@ -114,36 +129,65 @@ impl<'a> Mesh<'a> {
         self.others().find(|other| Some(other.node) == task.node)
     }
 
-    fn by_alias(&self, key: &ServiceKey, task: &Task) -> Result<Server, String> {
-        let other = self
-            .balancer_of(task)
-            .ok_or_else(|| format!("nobody says on which node {} is", task.name))?;
-        let alias = alias(self.network, self.own.address, task.address).ok_or(
+    fn by_alias(
+        &self,
+        key: &ServiceKey,
+        task: &Task,
+        datagrams: Option<&Datagrams<'_>>,
+    ) -> Result<Server, String> {
+        let via = match datagrams {
+            Some(way) if self.is_here(task) => way.node,
+            _ => {
+                let other = self.balancer_of(task);
+                other
+                    .ok_or_else(|| format!("nobody says on which node {} is", task.name))?
+                    .address
+            }
+        };
+        let alias = self.own_alias(task).ok_or(
             "the network of published ports is too large; a subnet of /21 or smaller would do",
         )?;
         let mut server = masquerade(key, alias, 0)?;
-        server.via = Some(other.address.into());
+        server.via = Some(via.into());
         Ok(server)
     }
 
     /// What other nodes call the tasks that are here, each by its own name, with all else as in `service`.
-    pub(super) fn for_others(&self, service: &Service, tasks: &[Task]) -> Vec<Service> {
+    pub(super) fn for_others(
+        &self,
+        service: &Service,
+        tasks: &[Task],
+        datagrams: Option<&Datagrams<'_>>,
+    ) -> Vec<Service> {
         if self.reach.strict {
             return Vec::new();
         }
         let port = service.key.port().unwrap_or(0);
+        let protocol = match datagrams {
+            Some(_) => Protocol::Udp,
+            None => Protocol::Tcp,
+        };
         let here = tasks.iter().filter(|task| self.is_here(task));
         here.flat_map(|task| {
             self.others().filter_map(move |other| {
                 let alias = alias(self.network, other.address, task.address)?;
                 let mut called =
-                    Service::new(key(Protocol::Tcp, alias, port).ok()?, Scheduler::default());
-                let mut server = masquerade(&called.key, task.address, 0).ok()?;
+                    Service::new(key(protocol, alias, port).ok()?, Scheduler::default());
+                let mut server = match datagrams {
+                    Some(way) => {
+                        // Else nobody would take them any further.
+                        way.end(self, task)?;
+                        let mut server = masquerade(&called.key, self.own_alias(task)?, 0).ok()?;
+                        server.via = Some(way.node.into());
+                        server
+                    }
+                    None => masquerade(&called.key, task.address, 0).ok()?,
+                };
                 server.return_via = Some(other.address.into());
                 called.servers.push(server);
                 called.timeouts = service.timeouts;
                 called.reset = service.reset;
-                called.clamp_mss = true;
+                called.clamp_mss = datagrams.is_none();
                 Some(called)
             })
         })
@@ -236,7 +280,7 @@ fn probe(address: Ipv4Addr) -> Result<Service, String> {
     Ok(service)
 }
 
-fn masquerade(key: &ServiceKey, address: Ipv4Addr, port: u16) -> Result<Server, String> {
+pub(super) fn masquerade(key: &ServiceKey, address: Ipv4Addr, port: u16) -> Result<Server, String> {
     let to = SocketAddr::new(address.into(), port);
     Server::new(key, to, 1, ForwardingMethod::Masquerade).map_err(said)
 }

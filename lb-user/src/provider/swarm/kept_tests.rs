@@ -5,7 +5,7 @@ use super::*;
 /// The node of `web.1`, 192.168.77.2, whose sandbox is 10.0.0.3; `web.2` is on the other one, whose sandbox is 10.0.0.2.
 fn keeping() -> World {
     let mut world = world();
-    world.clients = ClientAddress::Keep;
+    world.clients = ClientAddress::KeepAll;
     world.reach.answering = [2, 6].map(|last| Ipv4Addr::new(10, 0, 0, last)).into();
     world
 }
@@ -38,11 +38,133 @@ fn the_asked_node_calls_tasks_of_others_by_alias() {
             ("100.64.24.6".to_owned(), 1, via)
         ]
     );
-    // What is not published over TCP is translated as ever.
-    let udp = table
-        .service(&"udp:172.18.0.2:8081".parse().unwrap())
-        .unwrap();
-    assert_eq!(udp.source_nat, SourceNat::Address([10, 0, 0, 3].into()));
+}
+
+#[test]
+fn datagrams_come_to_tasks_by_their_nodes_bridge() {
+    let world = keeping();
+    let plan = world.plan();
+    let ends = |table: &Table, key: &str| -> Vec<_> {
+        let service = table.service(&key.parse().unwrap()).unwrap();
+        assert_eq!(service.source_nat, SourceNat::Off, "{key}");
+        assert!(!service.clamp_mss && !service.reset, "{key}");
+        let servers = service.servers.iter();
+        let text = |address: IpAddr| address.to_string();
+        servers
+            .map(|server| {
+                let ways = [server.via, server.return_via].map(|way| way.map(text));
+                (server.socket().to_string(), server.weight, ways)
+            })
+            .collect()
+    };
+    let end = |socket: &str, weight, via: Option<&str>, return_via: Option<&str>| {
+        let ways = [via, return_via].map(|way| way.map(str::to_owned));
+        (socket.to_owned(), weight, ways)
+    };
+    let sandbox = &plan.scopes[1].1.table;
+    assert_eq!(
+        ends(sandbox, "udp:172.18.0.2:8081"),
+        [
+            end("10.0.0.5:0", 0, None, None),
+            end("10.0.0.6:0", 0, None, None),
+            end("100.64.24.5:0", 1, Some("172.18.0.1"), None),
+            end("100.64.24.6:0", 1, Some("10.0.0.2"), None),
+        ]
+    );
+    // Those that another node was asked.
+    assert_eq!(
+        ends(sandbox, "udp:100.64.16.5:8081"),
+        [end(
+            "100.64.24.5:0",
+            1,
+            Some("172.18.0.1"),
+            Some("10.0.0.2")
+        )]
+    );
+    // What the node itself asks is answered by way of the sandbox.
+    let [own] = sandbox.marks() else {
+        panic!("one rule: {:?}", sandbox.marks())
+    };
+    assert_eq!(own.source, Some("172.18.0.1/32".parse().unwrap()));
+    assert_eq!(own.destination, Some("172.18.0.2/32".parse().unwrap()));
+    assert_eq!(
+        (own.protocol, &own.ports),
+        (Some(Protocol::Udp), &Some(8081..=8081))
+    );
+    let own = ServiceKey::fwmark(own.mark, AddressFamily::V4).unwrap();
+    let own = sandbox.service(&own).unwrap();
+    assert_eq!(own.source_nat, SourceNat::Address([10, 0, 0, 3].into()));
+    assert_eq!(own.servers.len(), 2);
+    assert!(own.servers.iter().all(|server| server.weight == 1));
+    // At the port at which the task listens.
+    assert_eq!(
+        ends(&plan.scopes[0].1.table, "udp:100.64.24.5:8081"),
+        [end("172.18.0.4:80", 1, None, Some("172.18.0.2"))]
+    );
+}
+
+#[test]
+fn datagrams_are_translated_where_only_connections_are_to_be_kept() {
+    let mut world = keeping();
+    world.clients = ClientAddress::Keep;
+    let plan = world.plan();
+    assert_eq!(plan.problems, Vec::<String>::new());
+    let table = &plan.scopes[1].1.table;
+    let service = |key: &str| table.service(&key.parse().unwrap()).unwrap();
+    assert_eq!(service("tcp:172.18.0.2:8080").source_nat, SourceNat::Off);
+    let translated = SourceNat::Address([10, 0, 0, 3].into());
+    assert_eq!(service("udp:172.18.0.2:8081").source_nat, translated);
+    assert!(table.marks().is_empty());
+    // Another node may keep those, too.
+    assert_eq!(service("udp:100.64.16.5:8081").servers.len(), 1);
+}
+
+#[test]
+fn a_task_whose_end_on_the_bridge_is_not_known_gets_no_datagrams() {
+    let mut world = keeping();
+    world.seen.bridge.containers.clear();
+    let plan = world.plan();
+    assert_eq!(plan.problems, Vec::<String>::new());
+    let weights = |key: &str| -> Vec<u32> {
+        let service = plan.scopes[1].1.table.service(&key.parse().unwrap());
+        let servers = service.unwrap().servers.iter();
+        servers.map(|server| server.weight).collect()
+    };
+    // The other node's is the last but one.
+    assert_eq!(weights("udp:172.18.0.2:8081"), [0, 0, 1, 0]);
+    assert_eq!(weights("tcp:172.18.0.2:8080"), [1, 0, 1]);
+    let aliases = |place: usize| text(&plan.scopes[place].1);
+    let datagrams = |line: &&String| line.starts_with("udp:100.") && line.contains(":8081");
+    assert_eq!(aliases(0).iter().find(datagrams), None);
+    assert_eq!(
+        aliases(1).iter().find(datagrams),
+        None,
+        "others see no answer"
+    );
+}
+
+#[test]
+fn a_port_of_which_the_tasks_own_is_not_said_is_translated() {
+    let mut world = keeping();
+    let published = &mut world.seen.networks[0].services[0].published;
+    published.push(super::super::seen::Published {
+        port: 8081,
+        target: 90,
+    });
+    let plan = world.plan();
+    let [problem] = plan.problems.as_slice() else {
+        panic!("one problem: {:?}", plan.problems)
+    };
+    assert!(
+        problem.contains("port 8081 is published for several"),
+        "{problem}"
+    );
+    let service = plan.scopes[1]
+        .1
+        .table
+        .service(&"udp:172.18.0.2:8081".parse().unwrap());
+    let translated = SourceNat::Address([10, 0, 0, 3].into());
+    assert_eq!(service.unwrap().source_nat, translated);
 }
 
 #[test]

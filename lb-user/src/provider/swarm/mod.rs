@@ -17,9 +17,11 @@
 //! own part: no address is added, no rule, no setting of the kernel.
 
 mod clients;
+mod datagrams;
 mod dns;
 mod docker;
 mod drain;
+mod far;
 mod kept;
 mod labels;
 mod node;

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::clients::{ClientAddress, Reach};
+use super::datagrams::Datagrams;
 use super::kept::Mesh;
 use super::labels::{self, Wishes};
 use super::node::Node;
@@ -48,9 +49,15 @@ fn kept<'s>(seen: &'s Seen, network: &'s Network, default: ClientAddress) -> Vec
     let all = network.services.iter().filter(|_| network.ingress);
     all.filter(|service| {
         let (wishes, _) = wishes(seen, network, service, Duration::ZERO, default);
-        !service.published.is_empty() && wishes.clients == ClientAddress::Keep
+        !service.published.is_empty() && wishes.clients != ClientAddress::Translate
     })
     .collect()
+}
+
+/// Whether any service's clients' addresses are to be kept.
+pub(super) fn keeps(seen: &Seen, default: ClientAddress) -> bool {
+    let mut networks = seen.networks.iter();
+    networks.any(|network| !kept(seen, network, default).is_empty())
 }
 
 /// Whom to ask on other nodes whether clients' addresses can be kept; none where none are to be.
@@ -90,7 +97,7 @@ pub(super) fn plan(input: &Input<'_>) -> Plan {
         }
         let kept = kept(input.seen, network, input.clients);
         let mesh = Mesh::new(network, input.reach).filter(|_| !kept.is_empty());
-        if let (Some(mesh), Some(gateway)) = (mesh, input.seen.gateway) {
+        if let (Some(mesh), Some(gateway)) = (mesh, input.seen.bridge.gateway) {
             let ends = mesh.ends(kept.iter().flat_map(|service| &service.tasks));
             let relayed = mesh.relay(&mut node, gateway);
             let made = relayed.and_then(|()| mesh.probes(&mut table, &ends));
@@ -184,7 +191,7 @@ impl Maker<'_> {
             service.answer = true;
             insert(table, service)?;
         }
-        let (Some(node), Some(gateway)) = (node, self.input.seen.gateway) else {
+        let (Some(node), Some(gateway)) = (node, self.input.seen.bridge.gateway) else {
             return Ok(());
         };
         let mut later = None;
@@ -194,14 +201,31 @@ impl Maker<'_> {
                 continue;
             }
             let mut service = self.to_tasks(protocol, gateway, port)?;
-            let keep = protocol == Protocol::Tcp && self.wishes.clients == ClientAddress::Keep;
+            let keep = self.wishes.clients != ClientAddress::Translate;
             if let (Some(mesh), true) = (self.mesh, keep) {
+                let way = match protocol {
+                    Protocol::Udp => Datagrams::new(&self.input.seen.bridge, self.service, port),
+                    _ => Ok(None),
+                };
                 let tasks = &self.service.tasks;
-                if let Err(why) = mesh.keep(&mut service, tasks) {
+                let kept = way.and_then(|way| {
+                    for service in mesh.for_others(&service, tasks, way.as_ref()) {
+                        insert(table, service)?;
+                    }
+                    if let Some(way) = &way {
+                        for service in way.services(&mesh, &service) {
+                            insert(node, service)?;
+                        }
+                        // Another node may keep them of datagrams, too.
+                        if self.wishes.clients != ClientAddress::KeepAll {
+                            return Ok(());
+                        }
+                        way.translate_own(table, &service)?;
+                    }
+                    mesh.keep(&mut service, tasks, way.as_ref())
+                });
+                if let Err(why) = kept {
                     later = Some(format!("clients' addresses are translated: {why}"));
-                }
-                for service in mesh.for_others(&service, tasks) {
-                    insert(table, service)?;
                 }
             }
             insert(table, service.checked().map_err(said)?)?;

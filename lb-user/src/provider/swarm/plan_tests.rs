@@ -1,4 +1,4 @@
-use super::super::seen::tests::{INGRESS, USER, read};
+use super::super::seen::tests::{INGRESS, USER, read, read_bridge};
 use super::super::seen::{Labels, Managed, Specified};
 use super::*;
 
@@ -20,7 +20,7 @@ pub(in crate::provider::swarm) fn world() -> World {
         sandboxes: networks.iter().map(|network| network.id.clone()).collect(),
         seen: Seen {
             networks,
-            gateway: Some(Ipv4Addr::new(172, 18, 0, 2)),
+            bridge: read_bridge(),
             managed: Some(Managed {
                 services: [("web".to_owned(), specified(""))].into(),
                 running: Vec::new(),

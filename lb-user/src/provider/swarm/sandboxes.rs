@@ -3,15 +3,19 @@
 //! Traps: the files outlive the namespaces for a while, as empty regular files; and where dockerd has a mount
 //! namespace of its own, only its own view of the file has the namespace.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use super::seen::Network;
-use crate::net::{NetError, NetNs};
+use crate::net::{NetError, NetNs, tunnel};
 
 /// How much of a network's id is in the name of its sandbox.
 const ID: usize = 9;
+/// And in that of the namespace with its tunnel.
+const ID_OF_TUNNELS: usize = 10;
 
 /// The name of a network's sandbox.
 pub(super) fn name(network: &Network) -> String {
@@ -24,7 +28,24 @@ pub(super) fn name(network: &Network) -> String {
 
 /// A network's sandbox; none while there is none.
 pub(super) fn open(folder: &Path, network: &Network) -> Result<Option<NetNs>, NetError> {
-    let path = folder.join(name(network));
+    open_named(folder, &name(network))
+}
+
+/// The ends of a network that are on other nodes, each with its node: what dockerd has told the kernel. It does so in a
+/// namespace that has the network's bridge and tunnel.
+pub(super) fn far_ends(
+    folder: &Path,
+    network: &Network,
+) -> Result<BTreeMap<Ipv4Addr, Ipv4Addr>, NetError> {
+    let start: String = network.id.chars().take(ID_OF_TUNNELS).collect();
+    match open_named(folder, &format!("1-{start}"))? {
+        Some(netns) => tunnel::far_ends(&netns),
+        None => Ok(BTreeMap::new()),
+    }
+}
+
+fn open_named(folder: &Path, name: &str) -> Result<Option<NetNs>, NetError> {
+    let path = folder.join(name);
     if let Some(netns) = present(NetNs::open_path(&path))? {
         return Ok(Some(netns));
     }

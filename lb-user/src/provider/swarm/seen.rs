@@ -20,12 +20,23 @@ pub(super) type Labels = BTreeMap<String, String>;
 pub(super) struct Seen {
     /// The overlay networks that the node knows, by name.
     pub(super) networks: Vec<Network>,
-    /// The address of the sandbox of published ports on the node's own bridge.
-    pub(super) gateway: Option<Ipv4Addr>,
+    /// The node's own bridge.
+    pub(super) bridge: Bridge,
     /// What only managers know.
     pub(super) managed: Option<Managed>,
     /// Labels of the node's own containers, by the name of their service.
     pub(super) containers: BTreeMap<String, Labels>,
+}
+
+/// The node's own bridge, on which each of its containers has an address, too.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Bridge {
+    /// The address of the sandbox of published ports.
+    pub(super) gateway: Option<Ipv4Addr>,
+    /// The node's own address.
+    pub(super) node: Option<Ipv4Addr>,
+    /// Those of containers, by their ids.
+    pub(super) containers: BTreeMap<String, Ipv4Addr>,
 }
 
 /// What only managers know.
@@ -61,7 +72,10 @@ pub(super) struct Network {
     pub(super) balancer: Option<Ipv4Addr>,
     /// Its subnet.
     pub(super) subnet: Option<Ipv4Net>,
-    /// The load balancers' sandboxes of all nodes, this one's too: only of the network that carries published ports.
+    /// The addresses of this node's containers in it, by their ids.
+    pub(super) here: BTreeMap<String, Ipv4Addr>,
+    /// The load balancers' sandboxes of all nodes, this one's too: only of the network that carries published ports, and
+    /// where the engine says it (see [`super::far`]).
     pub(super) balancers: Vec<Balancer>,
     /// The services on it that have a service address, by name.
     pub(super) services: Vec<Service>,
@@ -160,9 +174,8 @@ pub(super) fn network(inspected: bollard::models::NetworkInspect) -> Option<Netw
     } else {
         format!("lb-{name}")
     };
-    let balancer = inspected
-        .containers
-        .and_then(|containers| address_of(containers.get(&balancer)?));
+    let mut here = addresses(inspected.containers);
+    let balancer = here.remove(&balancer);
     let written = inspected.services.unwrap_or_default();
     let plain = ingress.then(|| written.get("")).flatten();
     let balancers = plain.map(balancers).unwrap_or_default();
@@ -184,14 +197,35 @@ pub(super) fn network(inspected: bollard::models::NetworkInspect) -> Option<Netw
         labels: inspected.labels.unwrap_or_default().into_iter().collect(),
         balancer,
         subnet,
+        here,
         balancers,
         services,
     })
 }
 
-/// The address of the sandbox of published ports on the node's bridge, from that bridge's inspection.
-pub(super) fn gateway(inspected: bollard::models::NetworkInspect) -> Option<Ipv4Addr> {
-    address_of(inspected.containers?.get(INGRESS_BALANCER)?)
+/// The node's bridge, from its inspection.
+pub(super) fn bridge(inspected: bollard::models::NetworkInspect) -> Bridge {
+    let mut containers = addresses(inspected.containers);
+    let configured = inspected.ipam.and_then(|ipam| ipam.config);
+    let mut gateways = configured
+        .into_iter()
+        .flatten()
+        .filter_map(|config| config.gateway);
+    Bridge {
+        gateway: containers.remove(INGRESS_BALANCER),
+        node: gateways.find_map(|gateway| gateway.parse().ok()),
+        containers,
+    }
+}
+
+/// Addresses by the keys of the containers that have them.
+fn addresses(
+    containers: Option<HashMap<String, bollard::models::EndpointResource>>,
+) -> BTreeMap<String, Ipv4Addr> {
+    let containers = containers.into_iter().flatten();
+    containers
+        .filter_map(|(id, endpoint)| Some((id, address_of(&endpoint)?)))
+        .collect()
 }
 
 fn address_of(endpoint: &bollard::models::EndpointResource) -> Option<Ipv4Addr> {

@@ -18,7 +18,8 @@ pub(in crate::provider::swarm) const USER: &str = r#"{"Name":"ov","Id":"i8ayxpy7
 
 /// The ingress network of the same node.
 pub(in crate::provider::swarm) const INGRESS: &str = r#"{"Name":"ingress","Id":"u4md9ww1kxh9n0f10bey1d56p","Scope":"swarm","Driver":"overlay","Ingress":true,
- "Containers":{"ingress-sbox":{"Name":"ingress-endpoint","EndpointID":"c83f","MacAddress":"02:42:0a:00:00:03","IPv4Address":"10.0.0.3/24","IPv6Address":""}},
+ "Containers":{"ingress-sbox":{"Name":"ingress-endpoint","EndpointID":"c83f","MacAddress":"02:42:0a:00:00:03","IPv4Address":"10.0.0.3/24","IPv6Address":""},
+  "176a3f6f":{"Name":"web.1.5euftxp7bu2u7d2h45fe3ag0a","EndpointID":"0f32","MacAddress":"02:42:0a:00:00:05","IPv4Address":"10.0.0.5/24","IPv6Address":""}},
  "IPAM":{"Driver":"default","Options":null,"Config":[{"Subnet":"10.0.0.0/24","Gateway":"10.0.0.1"}]},
  "Options":{"com.docker.network.driver.overlay.vxlanid_list":"4096"},"Labels":{},
  "Services":{
@@ -30,8 +31,9 @@ pub(in crate::provider::swarm) const INGRESS: &str = r#"{"Name":"ingress","Id":"
     {"Name":"web.2.brsjk0h4evingxrypvkt11oy0","EndpointID":"1060","EndpointIP":"10.0.0.6","Info":{"Host IP":"192.168.77.1"}}]}}}"#;
 
 /// The node's bridge.
-const BRIDGE: &str = r#"{"Name":"docker_gwbridge","Id":"6335","Scope":"local","Driver":"bridge","Containers":{
-  "08e7":{"Name":"gateway_70227bcc0725","IPv4Address":"172.18.0.4/16","IPv6Address":""},
+const BRIDGE: &str = r#"{"Name":"docker_gwbridge","Id":"6335","Scope":"local","Driver":"bridge",
+ "IPAM":{"Driver":"default","Options":null,"Config":[{"Subnet":"172.18.0.0/16","Gateway":"172.18.0.1"}]},"Containers":{
+  "176a3f6f":{"Name":"gateway_70227bcc0725","IPv4Address":"172.18.0.4/16","IPv6Address":""},
   "ingress-sbox":{"Name":"gateway_ingress-sbox","IPv4Address":"172.18.0.2/16","IPv6Address":""}}}"#;
 
 /// As the published schema of API 1.53 has it: nothing here was taken from a running engine. It has fields that 20.10 has not, and
@@ -57,6 +59,15 @@ const NEWER_INGRESS: &str = r#"{"Name":"ingress","Id":"u4md9ww1kxh9n0f10bey1d56p
     {"Name":"ingress-endpoint","EndpointID":"60cd","EndpointIP":"10.0.0.3","Info":null},
     {"Name":"ingress-endpoint","EndpointID":"60ce","EndpointIP":"10.0.0.2","Info":{"Host IP":"192.168.77.1"}}]},
   "web":{"VIP":"10.0.0.4","Ports":["Target: 80, Publish: 8080"],"LocalLBIndex":257,"Tasks":null}}}"#;
+
+/// As Docker 28.5.2 writes them, on a worker: whole.
+const USER_28: &str = include_str!("samples/28.5/network.json");
+pub(in crate::provider::swarm) const INGRESS_28: &str = include_str!("samples/28.5/ingress.json");
+const BRIDGE_28: &str = include_str!("samples/28.5/bridge.json");
+
+pub(in crate::provider::swarm) fn read_bridge() -> Bridge {
+    bridge(serde_json::from_str(BRIDGE).unwrap())
+}
 
 pub(in crate::provider::swarm) fn read(text: &str) -> Network {
     network(serde_json::from_str(text).unwrap()).unwrap()
@@ -100,12 +111,47 @@ fn published_ports_and_the_way_to_their_sandbox() {
     assert_eq!(network.balancers, balancers);
     let ports = [8080, 8081].map(|port| Published { port, target: 80 });
     assert_eq!(network.services[0].published, ports);
-    assert_eq!(
-        gateway(serde_json::from_str(BRIDGE).unwrap()),
-        Some(Ipv4Addr::new(172, 18, 0, 2))
-    );
+    let own = BTreeMap::from([("176a3f6f".to_owned(), Ipv4Addr::new(10, 0, 0, 5))]);
+    assert_eq!(network.here, own, "its sandbox is none of them");
+    let ends = [2, 1, 4].map(|last| Ipv4Addr::new(172, 18, 0, last));
+    let expected = Bridge {
+        gateway: Some(ends[0]),
+        node: Some(ends[1]),
+        containers: [("176a3f6f".to_owned(), ends[2])].into(),
+    };
+    assert_eq!(read_bridge(), expected);
     assert_eq!(port("Target: 80, Publish: 0"), None);
     assert_eq!(port("Target: 80"), None);
+}
+
+#[test]
+fn a_real_newer_engine() {
+    let user = read(USER_28);
+    assert_eq!(user.balancer, Some(address(5)));
+    let [web] = user.services.as_slice() else {
+        panic!("plain containers are no service: {:?}", user.services)
+    };
+    assert_eq!((web.name.as_str(), web.address), ("web", address(2)));
+    let nodes: Vec<_> = web
+        .tasks
+        .iter()
+        .map(|task| (task.address, task.node))
+        .collect();
+    let node = |last| Some(Ipv4Addr::new(192, 168, 77, last));
+    assert_eq!(nodes, [(address(3), node(2)), (address(4), node(1))]);
+    let ingress = read(INGRESS_28);
+    assert_eq!(ingress.balancer, Some(Ipv4Addr::new(10, 0, 0, 3)));
+    assert_eq!(ingress.balancers, [], "it does not say which they are");
+    assert_eq!(ingress.services[0].published.len(), 2);
+    let bridge = bridge(serde_json::from_str(BRIDGE_28).unwrap());
+    assert_eq!(bridge.gateway, Some(Ipv4Addr::new(172, 18, 0, 2)));
+    assert_eq!(bridge.node, Some(Ipv4Addr::new(172, 18, 0, 1)));
+    // By which the same container is found on both.
+    let [(id, end)] = Vec::from_iter(&ingress.here)[..] else {
+        panic!("one task: {:?}", ingress.here)
+    };
+    assert_eq!(*end, Ipv4Addr::new(10, 0, 0, 5));
+    assert!(bridge.containers.contains_key(id), "{id} in {bridge:?}");
 }
 
 #[test]

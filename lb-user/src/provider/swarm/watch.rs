@@ -11,8 +11,9 @@ use tracing::{info, warn};
 use super::clients::{Asked, Reach};
 use super::docker::Engine;
 use super::drain::{self, Resolved};
+use super::far::Far;
 use super::node::{Listeners, Node};
-use super::plan::{Input, Place, Plan, plan, to_ask};
+use super::plan::{Input, Place, Plan, keeps, plan, to_ask};
 use super::seen::{Network, Seen};
 use super::{NAME, Options, Report, dns, sandboxes};
 use crate::api::wire;
@@ -20,9 +21,13 @@ use crate::control::Declared;
 use crate::daemon::{ApplyScope, Failure, FailureKind, Handle, Request};
 use crate::net::{NetError, NetNs, NetNsId};
 
-/// How long nothing need happen until the next look. Tasks on other nodes come and go without news here; one that is
-/// to end is taken out of the DNS two seconds before.
+/// How long nothing need happen until the next look, where nothing has changed for a while: a look costs dockerd more than us.
+/// Tasks on other nodes come and go without news here; one that is to end is taken out of the DNS two seconds before.
+const AT_REST: Duration = Duration::from_secs(1);
+
+/// The same while something changes, for one change is seldom alone: and how long that is assumed after the last one.
 const EVERY: Duration = Duration::from_millis(500);
+const LATELY: Duration = Duration::from_secs(30);
 
 /// How long after news the look is taken, for news come in swarms.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -56,6 +61,8 @@ pub async fn watch(options: Options, handle: Handle, report: Report) {
         told: BTreeSet::new(),
         listeners: None,
         asked: Asked::default(),
+        far: Far::default(),
+        changed: Instant::now(),
     };
     loop {
         match Engine::connect(&watcher.options.docker).await {
@@ -84,6 +91,15 @@ struct Watcher {
     listeners: Option<(Instant, Listeners)>,
     /// What other nodes have said of keeping clients' addresses.
     asked: Asked,
+    /// Their sandboxes, where the engine does not say which they are.
+    far: Far,
+    /// When something changed last, so far as is known.
+    changed: Instant,
+}
+
+/// How long until the next look, so long after the last change.
+fn pause(since: Duration) -> Duration {
+    if since < LATELY { EVERY } else { AT_REST }
 }
 
 /// What one look found.
@@ -100,7 +116,7 @@ impl Watcher {
     async fn follow(&mut self, engine: &Engine) {
         let mut news = pin!(engine.news());
         loop {
-            let next = Instant::now() + EVERY;
+            let begun = Instant::now();
             match self.look(engine).await {
                 Ok(look) => self.declare(look).await,
                 Err(error) => {
@@ -112,9 +128,10 @@ impl Watcher {
                 return;
             }
             tokio::select! {
-                () = sleep_until(next) => {}
+                () = sleep_until(begun + pause(self.changed.elapsed())) => {}
                 item = news.next() => match item {
                     Some(Ok(_)) => {
+                        self.changed = Instant::now();
                         engine.forget();
                         // The rest of the swarm.
                         let settled = Instant::now() + SETTLE;
@@ -128,7 +145,10 @@ impl Watcher {
     }
 
     async fn look(&mut self, engine: &Engine) -> Result<Look, LookError> {
-        let seen = engine.seen().await?;
+        let mut seen = engine.seen().await?;
+        if keeps(&seen, self.options.clients) {
+            self.find_balancers(&mut seen).await?;
+        }
         let folder = self.options.sandboxes.clone();
         let local = |network: &&Network| network.balancer.is_some();
         let networks: Vec<Network> = seen.networks.iter().filter(local).cloned().collect();
@@ -182,6 +202,19 @@ impl Watcher {
         })
     }
 
+    /// The sandboxes of all nodes, where the engine does not list them.
+    async fn find_balancers(&mut self, seen: &mut Seen) -> Result<(), LookError> {
+        let unknown = |network: &&mut Network| network.ingress && network.balancers.is_empty();
+        let Some(network) = seen.networks.iter_mut().find(unknown) else {
+            return Ok(());
+        };
+        let (folder, asked) = (self.options.sandboxes.clone(), network.clone());
+        let ends = tokio::task::spawn_blocking(move || sandboxes::far_ends(&folder, &asked));
+        let ends = ends.await.map_err(|_| LookError::Interrupted)??;
+        network.balancers = self.far.balancers(network, &ends);
+        Ok(())
+    }
+
     async fn declare(&mut self, look: Look) {
         let there: BTreeSet<String> = look.sandboxes.keys().cloned().collect();
         let mut plan = plan(&Input {
@@ -231,6 +264,7 @@ impl Watcher {
         let request = Request::Provide { provider, scopes };
         match self.handle.call(request).await {
             Ok(_) => {
+                self.changed = Instant::now();
                 self.applied = Some(wanted);
                 Ok(())
             }
