@@ -54,6 +54,9 @@ impl Programs {
     }
 }
 
+/// A way, one of its programs, and of each figure how often that runs and what a run is.
+type Row<'a> = (Way, &'a str, Vec<(f64, f64)>);
+
 impl Shares {
     /// Adds what the programs do while `work` does so many of a figure.
     ///
@@ -87,7 +90,7 @@ impl Shares {
     }
 
     /// Those that run for at least every tenth: by way and program, of each figure the runs and what a run is.
-    fn rows(&self, figures: &[&str]) -> Vec<(Way, &str, Vec<(f64, f64)>)> {
+    fn rows(&self, figures: &[&str]) -> Vec<Row<'_>> {
         self.0
             .iter()
             .map(|((way, program), by_figure)| {

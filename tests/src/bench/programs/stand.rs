@@ -30,6 +30,9 @@ const XDP_REDIRECT: u32 = 4;
 const TC_NEXT: u32 = u32::MAX;
 const TC_REDIRECT: u32 = 7;
 
+/// The Ethernet addresses of a cable: where frames go, and where they come from.
+type Cable = ([u8; 6], [u8; 6]);
+
 /// The director.
 #[derive(Debug)]
 pub struct Stand {
@@ -38,7 +41,7 @@ pub struct Stand {
     /// Its bpvs.
     pub daemon: Daemon,
     /// Index and cable of the interfaces towards the client and the real server.
-    interfaces: [(u32, ([u8; 6], [u8; 6])); 2],
+    interfaces: [(u32, Cable); 2],
     programs: BTreeMap<Hook, ProgramFd>,
     floors: BTreeMap<Hook, OwnedFd>,
     look_ups: BTreeMap<Hook, OwnedFd>,
