@@ -9,7 +9,7 @@
 
 use super::{find, ring};
 use crate::{
-    abi::{ASSURED, Address, Conn, Tick, Word},
+    abi::{ASSURED, Address, Conn, ConnKey, Tick, Word},
     tables::{Ring, Tables},
 };
 
@@ -41,16 +41,22 @@ pub fn set<A: Address, T: Tables<A>>(tables: &T, ring: Ring, index: u32, deadlin
     }
 }
 
-/// The connection's deadline has come nearer. One that has no slot of its own has another's looked at early.
+/// The deadline of the connection with this forward key has come nearer. One that has no slot of its own says nothing: the
+/// walk finds it.
 #[inline(always)]
-pub fn sooner<A: Address, T: Tables<A>>(tables: &T, conn: &Conn<A>, word: Word) {
+pub fn sooner<A: Address, T: Tables<A>>(tables: &T, key: &ConnKey<A>, conn: &Conn<A>, word: Word) {
     let ring = if word.has(ASSURED) {
         Ring::Assured
     } else {
         Ring::HalfOpen
     };
     let index = ring::index(tables, ring, conn.ticket.load());
-    set(tables, ring, index, word.deadline());
+    if tables
+        .slot(ring, index)
+        .is_some_and(|slot| slot.load() == *key)
+    {
+        set(tables, ring, index, word.deadline());
+    }
 }
 
 /// Looks at the connection of a slot: takes it apart if it has expired, and writes when to look again.
@@ -61,7 +67,12 @@ pub fn look<A: Address, T: Tables<A>>(tables: &T, ring: Ring, index: u32) {
     };
     // Read first: whoever changes it meanwhile knows better.
     let before = due.load();
-    let found = find::find(tables, &slot.load(), tables.now());
+    let now = tables.now();
+    // Of a connection that has just taken the slot, and may not be in the table yet.
+    if !passed(before, now) {
+        return;
+    }
+    let found = find::find(tables, &slot.load(), now);
     // Somebody else is at it: looked at again.
     if found.ends.is_some() {
         return;

@@ -91,7 +91,8 @@ pub fn track<A: Address, T: Tables<A>>(
         if let Some(ticket) = ring::take(tables, Ring::Assured, &forward_key, word.deadline()) {
             forward.ticket.store(ticket);
             // Another processor that brought the deadline nearer meanwhile did not know this slot.
-            bring_nearer(tables, forward, word, Word(forward.word.load()));
+            let last = Word(forward.word.load());
+            bring_nearer(tables, &forward_key, forward, word, last);
         }
     }
     conn.seen.store(now.0);
@@ -177,7 +178,7 @@ fn advance<A: Address, T: Tables<A>>(
         match tables.swap(&conn.word, word.0, next.0) {
             Ok(()) => {
                 settle(tables, conn, word, next);
-                bring_nearer(tables, conn, word, next);
+                bring_nearer(tables, key, conn, word, next);
                 let promoted = next.has(ASSURED) && !word.has(ASSURED);
                 return if promoted { next.with(DEAD).0 } else { next.0 };
             }
@@ -220,9 +221,15 @@ fn successor<A: Address, T: Tables<A>>(
 
 /// Has the sweep look sooner, where the deadline came nearer.
 #[inline(always)]
-fn bring_nearer<A: Address, T: Tables<A>>(tables: &T, conn: &Conn<A>, old: Word, new: Word) {
+fn bring_nearer<A: Address, T: Tables<A>>(
+    tables: &T,
+    key: &ConnKey<A>,
+    conn: &Conn<A>,
+    old: Word,
+    new: Word,
+) {
     if new.deadline().since(old.deadline()) < 0 {
-        due::sooner(tables, conn, new);
+        due::sooner(tables, key, conn, new);
     }
 }
 

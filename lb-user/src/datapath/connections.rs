@@ -224,14 +224,13 @@ impl Sweeper {
     ) -> Result<SweepReport, DatapathError> {
         let mut report = SweepReport::default();
         if self.rest.rests(!has_connections && self.ticks.0 == 0) {
-            let mut over = self.templates.over(maps, &Early::new(early, self.ticks.1));
+            let mut over = self.templates.over(maps, &Early::new(early, 1));
             self.run(maps, &mut over)?;
             return Ok(report);
         }
         if self.early == early.is_empty() {
-            // Each walk gives up a share that is of its length: it must be known.
+            // Each walk gives up a share that is of its length: that of the one before says nothing of this one's.
             self.early = !early.is_empty();
-            self.cursor = BatchCursor::default();
             self.ticks = (0, 1);
         }
         self.ticks.0 += 1;

@@ -385,6 +385,11 @@ impl Services {
             let server = maps.servers.at(index);
             server.total.load() == 0 && server.templates.load() == 0
         };
+        if self.leaving.which(over).is_empty() {
+            return Ok(());
+        }
+        // A program may have chosen one before it was removed, and not counted its connection there yet.
+        sys::wait_for_programs();
         for (identity, index) in self.leaving.which(over) {
             let owner = Owner::service(identity.0);
             // A service that is gone has been carried whole.

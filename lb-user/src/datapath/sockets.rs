@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::BorrowedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lb_common::abi::{REPLY, SOCKET_FLOW, SweepItem, Tick, socket_cookie, socket_protocol};
 use lb_common::conn::state;
@@ -15,8 +15,8 @@ use super::{DatapathError, ebpf_map};
 use crate::net::NetNs;
 use crate::net::diag::{self, Sockets};
 
-/// Walks over the table from one look at the sockets to the next: as many seconds, with a table that is not very large.
-const WALKS: u32 = 30;
+/// From one look at the sockets to the next: it takes a walk over the table.
+const EVERY: Duration = Duration::from_secs(30);
 /// Ticks that a connection must have lived: its socket is found by its address only once the system call is through.
 const SETTLED: i32 = Tick::from_secs(5).0 as i32;
 
@@ -74,8 +74,10 @@ pub(super) fn longest(maps: &Maps, entry: &Entry) -> Duration {
 /// The connections of connected sockets that the sweep meets, and when they were last compared with the sockets there are.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
-    walks: u32,
+    /// A walk has just ended.
+    walked: bool,
     due: bool,
+    looked: Option<Instant>,
     met: Vec<Met>,
     /// Those that are to be closed, for their servers were removed.
     doomed: Vec<Met>,
@@ -138,7 +140,7 @@ impl Watch {
 
     /// The walk is at its end.
     pub(super) const fn walked(&mut self) {
-        self.walks += 1;
+        self.walked = true;
     }
 
     /// The connections whose sockets are no more, which are forgotten here. Only where the kernel has listed the sockets.
@@ -147,14 +149,14 @@ impl Watch {
         maps: &mut Maps,
         netns: impl Fn(u32) -> Option<BorrowedFd<'n>>,
     ) -> Result<Vec<SweepItem<lb_common::abi::V4>>, DatapathError> {
-        let ended = self.due && self.walks > 0;
-        if !ended {
-            if self.walks >= WALKS {
-                (self.due, self.walks) = (true, 0);
-            }
+        if !std::mem::take(&mut self.walked) {
             return Ok(Vec::new());
         }
-        (self.due, self.walks) = (false, 0);
+        if !self.due {
+            self.due = self.looked.get_or_insert_with(Instant::now).elapsed() >= EVERY;
+            return Ok(Vec::new());
+        }
+        (self.due, self.looked) = (false, Some(Instant::now()));
         let mut listed = BTreeMap::new();
         let mut items = Vec::new();
         for met in self.met.drain(..) {

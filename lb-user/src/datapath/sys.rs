@@ -359,9 +359,13 @@ pub(super) fn now() -> lb_common::abi::Tick {
 /// Waits until every program has ended that was running when this was called. `false`: this system cannot say.
 ///
 /// `MEMBARRIER_CMD_GLOBAL` is a grace period of RCU (kernel/sched/membarrier.c), and programs run within one. With one
-/// processor there is none to wait for, and none that runs.
+/// processor it waits for nothing, and a program of the socket hook may have been interrupted.
 pub(super) fn wait_for_programs() -> bool {
     const GLOBAL: libc::c_int = 1;
+    // SAFETY: a call of numbers alone.
+    if unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) } < 2 {
+        return false;
+    }
     // SAFETY: a call of numbers alone.
     unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, 0, 0) == 0 }
 }
