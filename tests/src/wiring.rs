@@ -70,12 +70,19 @@ impl Wiring {
         self.up(a, a_name).up(b, b_name)
     }
 
-    /// A bridge on a host. It does not look for multicast routers, which the kernel would report to all neighbours (IGMP, to
-    /// 224.0.0.106): where packets are counted those would be counted too.
+    /// A bridge on a host.
     pub fn bridge(&mut self, host: &Host, name: &str) -> &mut Self {
         self.of(host)
             .links
-            .push(format!("link add {name} type bridge mcast_snooping 0"));
+            .push(format!("link add {name} type bridge"));
+        self.up(host, name)
+    }
+
+    /// A bridge that does not look for multicast routers, which the kernel would report to all neighbours (IGMP, to
+    /// 224.0.0.106): where packets are counted those would be counted too.
+    pub fn quiet_bridge(&mut self, host: &Host, name: &str) -> &mut Self {
+        let link = format!("link add {name} type bridge mcast_snooping 0");
+        self.of(host).links.push(link);
         self.up(host, name)
     }
 

@@ -144,7 +144,7 @@ impl Director {
         };
         let mut net = lab.wiring();
         net.veth(director, "eth0", client, "eth0")
-            .bridge(director, "br0");
+            .quiet_bridge(director, "br0");
         wire_front(&mut net, director, client, options.front);
         net.address(client, options.front.at_client(), &format!("{CLIENT}/24"))
             .route(client, &format!("default via {DIRECTOR}"));
@@ -256,7 +256,8 @@ fn wire_front(net: &mut Wiring, director: &Host, client: &Host, front: Front) {
     match front {
         Front::Cable => {}
         Front::Bridge => {
-            net.bridge(director, "br1").port(director, "br1", "eth0");
+            net.quiet_bridge(director, "br1")
+                .port(director, "br1", "eth0");
         }
         Front::Bond => {
             net.bond(director, "bond0").port(director, "bond0", "eth0");
@@ -265,12 +266,12 @@ fn wire_front(net: &mut Wiring, director: &Host, client: &Host, front: Front) {
             net.vlan(director, "eth0", FRONT_VLAN);
         }
         Front::VlanOverBridge => {
-            net.bridge(director, "br1")
+            net.quiet_bridge(director, "br1")
                 .port(director, "br1", "eth0")
                 .vlan(director, "br1", FRONT_VLAN);
         }
         Front::BridgeOverVlan => {
-            net.bridge(director, "br1")
+            net.quiet_bridge(director, "br1")
                 .vlan(director, "eth0", FRONT_VLAN)
                 .port(director, "br1", "eth0.7");
         }
@@ -282,7 +283,8 @@ fn wire_front(net: &mut Wiring, director: &Host, client: &Host, front: Front) {
                 net.address(host, "eth0", &format!("{own}/24"))
                     .tunnel(host, "vxlan0", 42, other);
             }
-            net.bridge(director, "br1").port(director, "br1", "vxlan0");
+            net.quiet_bridge(director, "br1")
+                .port(director, "br1", "vxlan0");
         }
     }
 }
