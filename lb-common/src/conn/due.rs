@@ -42,8 +42,8 @@ pub fn set<A: Address, T: Tables<A>>(tables: &T, ring: Ring, index: u32, deadlin
 }
 
 /// The deadline of the connection with this forward key has come nearer. One that has no slot of its own says nothing: the
-/// walk finds it.
-#[inline(always)]
+/// walk finds it. A function of its own, because its stack is: the slot's key is copied to be compared.
+#[inline(never)]
 pub fn sooner<A: Address, T: Tables<A>>(tables: &T, key: &ConnKey<A>, conn: &Conn<A>, word: Word) {
     let ring = if word.has(ASSURED) {
         Ring::Assured
