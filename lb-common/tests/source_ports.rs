@@ -26,6 +26,17 @@ fn datagram(client: u32) -> Bytes {
 /// Every connection has a port of its own; when few are left new connections lose, are counted, and leave nothing.
 #[test]
 fn every_connection_has_its_own_until_they_run_out() {
+    run_out((0, 0));
+}
+
+/// The same where most of them are left to sockets for as long as there are others.
+#[test]
+fn where_sockets_have_theirs() {
+    run_out((32_768, 60_999));
+    run_out((2000, 65_000));
+}
+
+fn run_out((first_local, last_local): (u16, u16)) {
     let capacity = Capacity {
         entries: 4 * PORTS,
         half_open: 1 << 17,
@@ -34,6 +45,7 @@ fn every_connection_has_its_own_until_they_run_out() {
         ..Capacity::default()
     };
     let mut memory: Memory<V4> = Memory::new(1, capacity);
+    memory.set_local_ports(first_local, last_local);
     memory.set_hop(1, &HopSpec::forward(1, [2; 6], [4; 6]));
     memory.set_hop(2, &HopSpec::forward(2, [2; 6], [4; 6]));
     memory.set_route(V4::default(), 0, 1);
@@ -63,7 +75,7 @@ fn every_connection_has_its_own_until_they_run_out() {
             Reason::NoPort => lost += 1,
             reason => panic!("{}", reason.name()),
         }
-        // Sixteen tries find one of the free half with certainty, nearly.
+        // Sixteen tries among all find one of the free half with certainty, nearly.
         assert!(
             lost == 0 || ports.len() > PORTS / 3,
             "the first was lost at {}",

@@ -3,9 +3,15 @@
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect as connect_socket, setsockopt,
+    socket, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike as _};
 
 use crate::host::Host;
 use crate::pattern;
@@ -159,6 +165,25 @@ pub fn upload(host: &Host, to: SocketAddrV4, length: u64) -> Result<()> {
 /// How a connect from `host` ends; `Ok` is a connection that was made.
 pub fn connect_result(host: &Host, to: SocketAddrV4) -> Result<io::Result<()>> {
     host.run(|| TcpStream::connect_timeout(&SocketAddr::V4(to), patience()).map(drop))
+}
+
+/// A connection from this address and port of the calling thread's namespace.
+pub fn connect_from(local: SocketAddrV4, to: SocketAddrV4) -> Result<TcpStream> {
+    let socket = socket(
+        AddressFamily::Inet,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )?;
+    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    let patience = TimeVal::microseconds(patience().as_micros().try_into()?);
+    // It holds for the connect, too.
+    setsockopt(&socket, sockopt::SendTimeout, &patience)?;
+    setsockopt(&socket, sockopt::ReceiveTimeout, &patience)?;
+    bind(socket.as_raw_fd(), &SockaddrIn::from(local))?;
+    connect_socket(socket.as_raw_fd(), &SockaddrIn::from(to))
+        .with_context(|| format!("cannot connect from {local} to {to}"))?;
+    Ok(TcpStream::from(socket))
 }
 
 fn connect(to: SocketAddrV4) -> Result<TcpStream> {

@@ -19,10 +19,40 @@ pub struct Scope {
     pub flags: u32,
     /// One of so many new connections is dropped (`drop_packet`); 0: none.
     pub drop_rate: u32,
+    /// The ports that the kernel gives to sockets of the scope (`ip_local_port_range`).
+    pub local_ports: Ports,
     /// How many of `shapes` are in use.
     pub shape_count: u32,
     /// The shapes of the mark rules.
     pub shapes: [Shape; SHAPES],
+}
+
+/// Ports from the first to the last, both among them; zeros for none.
+#[repr(C)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Ports {
+    /// The first, in host order.
+    pub first: u16,
+    /// The last, in host order.
+    pub last: u16,
+}
+
+impl Ports {
+    /// Whether this is one of them.
+    #[inline(always)]
+    pub const fn contain(self, port: u16) -> bool {
+        self.first != 0 && port >= self.first && port <= self.last
+    }
+
+    /// How many they are.
+    #[inline(always)]
+    pub const fn count(self) -> u32 {
+        if self.first == 0 || self.last < self.first {
+            0
+        } else {
+            (self.last - self.first) as u32 + 1
+        }
+    }
 }
 
 /// In `timeouts`: after how long lblc forgets a destination that nobody asked for.

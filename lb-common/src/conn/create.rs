@@ -1,15 +1,15 @@
 //! Making a connection: a real server, a slot, both entries, and only then the scheduler's cursor.
 
 use super::{
-    claim, find, load, ring,
+    claim, find, load, ring, source_port,
     state::{self, State},
     template,
 };
 use crate::{
     abi::{
         Address, Be16, Conn, ConnKey, Cursor, DIRECT, HOP_FORWARD, HOP_LOCAL, HOP_ON_LINK, Hop,
-        METHOD_DIRECT, NO_OUTPUT, ONE_PACKET, PERSISTENT, REPLY, SOURCE_NAT, Server, Service,
-        Shared, TemplateKey, Tick, Tuple, Word,
+        METHOD_DIRECT, NO_OUTPUT, ONE_PACKET, PERSISTENT, Ports, REPLY, SOURCE_NAT, Server,
+        Service, Shared, TemplateKey, Tick, Tuple, Word,
     },
     forward,
     schedule::{self, Pick},
@@ -18,9 +18,9 @@ use crate::{
 };
 
 /// How many source ports are tried when the client's own is taken.
-const PORTS: u32 = 16;
-/// The lowest source port given out, as the kernel's own translation has it.
-const FIRST_PORT: u32 = 1024;
+const PORTS: u32 = 24;
+/// So many of these tries leave the local ports out.
+const APART: usize = 8;
 /// Ticks that a connection lives before its first packet has been followed, as in IPVS: 3 s.
 const FRESH: u32 = Tick::from_secs(3).0;
 
@@ -370,6 +370,14 @@ pub(super) fn enter<A: Address, T: Tables<A>>(
 ) -> Outcome {
     let entry = &scratch.entry;
     let (key, mut to) = (plan.key, plan.to);
+    let local = if to.src == key.src {
+        Ports::default()
+    } else {
+        tables
+            .scope()
+            .map_or(Ports::default(), |scope| scope.local_ports)
+    };
+    to.sport = source_port::first(local, to.sport, tables.random());
     plan.common(tables, scratch);
     entry.word.store(plan.word(REPLY));
     entry.hop.store(plan.hops.1);
@@ -379,6 +387,7 @@ pub(super) fn enter<A: Address, T: Tables<A>>(
         .store(to.reversed().key(key.scope_protocol));
     let mut probe = Probe {
         scratch,
+        local,
         fixed: plan.fixed,
         outcome: Outcome::NoPort,
     };
@@ -432,6 +441,8 @@ fn fill<A: Address>(entry: &Conn<A>, from: &Tuple<A>, to: &Tuple<A>) {
 /// One attempt at a source port.
 struct Probe<'a, A> {
     scratch: &'a Scratch<A>,
+    /// Ports that sockets may have.
+    local: Ports,
     /// The port cannot be another one: the packet stays as it is.
     fixed: bool,
     outcome: Outcome,
@@ -440,6 +451,11 @@ struct Probe<'a, A> {
 impl<A: Address, T: Tables<A>> Turn<T> for Probe<'_, A> {
     #[inline(always)]
     fn turn(&mut self, tables: &T) -> bool {
+        self.nth(tables, 0)
+    }
+
+    #[inline(always)]
+    fn nth(&mut self, tables: &T, number: usize) -> bool {
         let entry = &self.scratch.entry;
         let mut key = self.scratch.reply_key.load();
         match tables.insert_conn(&key, entry) {
@@ -458,8 +474,13 @@ impl<A: Address, T: Tables<A>> Turn<T> for Probe<'_, A> {
             if self.fixed {
                 return false;
             }
-            let range = u32::from(u16::MAX) + 1 - FIRST_PORT;
-            let port = Be16::new((FIRST_PORT + tables.random() % range) as u16);
+            // The others may be all in use.
+            let local = if number < APART {
+                self.local
+            } else {
+                Ports::default()
+            };
+            let port = source_port::another(local, tables.random());
             let back = Tuple {
                 src: entry.src.load(),
                 dst: entry.dst.load(),

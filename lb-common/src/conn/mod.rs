@@ -7,6 +7,7 @@ pub mod find;
 pub mod load;
 pub mod ring;
 pub mod socket;
+pub mod source_port;
 pub mod state;
 pub mod sweep;
 pub mod template;

@@ -15,7 +15,7 @@ use crate::{
     abi::{
         Address, AnswerKey, Be16, Conn, ConnKey, FragmentKey, FragmentPorts, Hop, Interface,
         KIND_FWMARK, LBLC_EXPIRATION, LBLCR_EXPIRATION, Locality, LocalityKey, METHOD_MASQUERADE,
-        MarkKey, MarkValue, RealKey, Scope, Server, ServerStats, Service, ServiceKey, Shape,
+        MarkKey, MarkValue, Ports, RealKey, Scope, Server, ServerStats, Service, ServiceKey, Shape,
         Shared, Template, TemplateKey, Tick,
     },
     conn::{create::Scratch, state},
@@ -116,6 +116,7 @@ impl<A: Address> Memory<A> {
                 seconds: [900, 120, 300],
                 flags: 0,
                 drop_rate: 0,
+                local_ports: Ports::default(),
                 shape_count: 0,
                 shapes: [shape; crate::abi::SHAPES],
             },
@@ -242,6 +243,11 @@ impl<A: Address> Memory<A> {
     /// How often an entry was deleted that did not exist: whoever deletes must have claimed it.
     pub fn stray_deletes(&self) -> u32 {
         self.stray_deletes.get()
+    }
+
+    /// Says which ports sockets get by themselves, first and last.
+    pub fn set_local_ports(&mut self, first: u16, last: u16) {
+        self.scope.local_ports = Ports { first, last };
     }
 
     /// Sets the timeouts that can be set, in seconds: TCP established, TCP closing, UDP; 0 keeps one.

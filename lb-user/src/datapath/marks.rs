@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use lb_common::abi::{
-    self, Address, Be16, ConnKey, LBLC_EXPIRATION, LBLCR_EXPIRATION, MarkKey, SCOPE_ANSWERS,
+    self, Address, Be16, ConnKey, LBLC_EXPIRATION, LBLCR_EXPIRATION, MarkKey, Ports, SCOPE_ANSWERS,
     SCOPE_CACHE_BYPASS, SCOPE_EXPIRE_QUIESCENT, SCOPE_EXPIRE_REMOVED, SCOPE_FWMARKS,
     SCOPE_HOLD_REMOVED, SCOPE_MARK_MASKS, SCOPE_NO_REUSE, SCOPE_PORT_ZERO, SCOPE_RELAYS,
     SCOPE_RESETS, SCOPE_REUSE_FIN_WAIT, SCOPE_SCHEDULE_ICMP, SCOPE_SECURE_TCP, SCOPE_SLOPPY_TCP,
@@ -31,6 +31,7 @@ pub(super) struct Rules {
     shapes: Vec<Option<Shape>>,
     /// Whether any rule sets a part of the mark only.
     masks: bool,
+    local_ports: Ports,
     keys: HashMap<MarkKey<V4>, abi::MarkValue>,
 }
 
@@ -62,6 +63,7 @@ impl Rules {
             drop_rate: there.drop_rate,
             secure_tcp: there.flags & SCOPE_SECURE_TCP != 0,
         };
+        rules.local_ports = there.local_ports;
         rules.last = Some(there);
         for entry in maps.marks.iter() {
             let (Plain(key), Plain(value)) = entry.map_err(ebpf_map("read the mark rules"))?;
@@ -140,6 +142,14 @@ impl Rules {
             }
         }
         self.shapes = shapes;
+        if let Some(network) = network {
+            self.local_ports = network
+                .local_ports
+                .map_or(Ports::default(), |(first, last)| Ports {
+                    first: first.max(1024),
+                    last,
+                });
+        }
         self.masks = wanted.iter().any(|rule| rule.value.mask != u32::MAX);
         self.write_flags(maps, scope, has)
     }
@@ -201,6 +211,7 @@ impl Rules {
             seconds: [timeouts.tcp, timeouts.tcp_fin, timeouts.udp].map(words::seconds),
             flags: 0,
             drop_rate: self.defence.drop_rate,
+            local_ports: self.local_ports,
             shape_count: self.shapes.len() as u32,
             shapes: [Shape::default(); SHAPES],
         };

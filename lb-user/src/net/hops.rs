@@ -107,6 +107,7 @@ pub fn compute(
             })
             .collect(),
         interfaces: interfaces(snapshot, &addresses, settings),
+        local_ports: snapshot.local_ports,
     }
 }
 

@@ -66,6 +66,11 @@ impl Mirror {
         &self.current
     }
 
+    /// What is told outside netlink.
+    pub(super) fn set_local_ports(&mut self, ports: Option<(u16, u16)>) {
+        self.current.local_ports = ports;
+    }
+
     /// The tables themselves.
     pub(super) fn into_snapshot(self) -> Snapshot {
         self.current

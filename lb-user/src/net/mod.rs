@@ -18,6 +18,7 @@ mod error;
 mod hop_table;
 pub mod hops;
 mod keeper;
+mod local_ports;
 mod message;
 mod mirror;
 mod netns;

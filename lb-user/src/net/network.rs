@@ -18,6 +18,9 @@ pub struct Network {
     pub hops: Vec<Hop>,
     /// Sorted by index: every interface of the namespace, also those where nothing attaches.
     pub interfaces: Vec<Interface>,
+    /// The ports that the kernel gives to sockets by itself, first and last (`ip_local_port_range`); None where it was not
+    /// to be read.
+    pub local_ports: Option<(u16, u16)>,
 }
 
 impl Network {

@@ -35,6 +35,8 @@ pub struct Snapshot {
     pub policy: Policy,
     /// By which port a bridge forwards to a MAC address, where it does not look at VLANs: by index of the bridge and address.
     pub forwarding: BTreeMap<(u32, MacAddress), u32>,
+    /// The ports that sockets get by themselves, first and last (`ip_local_port_range`); None where it was not to be read.
+    pub local_ports: Option<(u16, u16)>,
 }
 
 impl Snapshot {

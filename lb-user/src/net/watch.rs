@@ -21,6 +21,7 @@ use super::connection::{
 use super::error::NetError;
 use super::hop_table::{HopKey, HopTable};
 use super::hops;
+use super::local_ports::LocalPorts;
 use super::mirror::{Mirror, Table};
 use super::netns::NetNs;
 use super::network::{HopId, Network};
@@ -179,6 +180,7 @@ pub async fn snapshot(netns: &NetNs) -> Result<Snapshot, NetError> {
         &mut reader::Tally::default(),
     )
     .await?;
+    mirror.set_local_ports(LocalPorts::open(netns).read());
     Ok(mirror.into_snapshot())
 }
 
@@ -200,6 +202,7 @@ pub async fn watch(netns: &NetNs, options: WatchOptions) -> Result<Watch, NetErr
     let mut watcher = Watcher {
         label: netns.to_string(),
         warned_of_policy: false,
+        local_ports: LocalPorts::open(netns),
         connection,
         mirror,
         options,
@@ -224,6 +227,7 @@ pub async fn watch(netns: &NetNs, options: WatchOptions) -> Result<Watch, NetErr
 struct Watcher {
     label: String,
     warned_of_policy: bool,
+    local_ports: LocalPorts,
     connection: Connection,
     mirror: Mirror,
     options: WatchOptions,
@@ -357,6 +361,7 @@ impl Watcher {
                  local, main and default alone"
             );
         }
+        self.mirror.set_local_ports(self.local_ports.read());
         let network = hops::compute(
             self.mirror.snapshot(),
             &mut self.shared.hops(),

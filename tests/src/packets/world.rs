@@ -213,6 +213,8 @@ pub struct World {
     pub flags: u32,
     /// Timeouts in seconds: TCP established, TCP closing, UDP; 0 for IPVS's default.
     pub timeouts: (u32, u32, u32),
+    /// Ports that sockets get by themselves, first and last; zeros for none.
+    pub local_ports: (u16, u16),
     /// How much fits.
     pub capacity: Capacity,
 }
@@ -264,6 +266,8 @@ impl World {
         memory.set_flag(self.flags, true);
         let (tcp, tcp_fin, udp) = self.timeouts;
         memory.set_timeouts(tcp, tcp_fin, udp);
+        let (first, last) = self.local_ports;
+        memory.set_local_ports(first, last);
         Ok((services, servers))
     }
 
@@ -304,6 +308,7 @@ impl World {
             answers: Vec::new(),
             flags: 0,
             timeouts: (0, 0, 0),
+            local_ports: (0, 0),
             capacity: Capacity::default(),
         }
     }

@@ -1,16 +1,18 @@
 //! A director with masquerade: who answers, in which turn, and what both ends see.
 
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use super::setup::{ECHO, SERVICES, Setup, UDP, WEB, in_turn, same};
 use super::{Case, Context, case};
 use crate::client;
+use crate::host::Host;
 use crate::load::{Kind, Load};
 use crate::task::{Ports, Task};
 use crate::topology::at;
-use crate::topology::director::{CLIENT, DIRECTOR_INSIDE, Options};
+use crate::topology::director::{CLIENT, DIRECTOR_INSIDE, Options, server_address};
 
 pub(super) const CASES: &[Case] = &[
     case(
@@ -52,6 +54,11 @@ pub(super) const CASES: &[Case] = &[
         "director/other-traffic",
         "packets that are not for a service and are touched all the same",
         other_traffic,
+    ),
+    case(
+        "director/own-sockets",
+        "a socket of the director's that shares its port with a translated client, and gets no answers",
+        own_sockets,
     ),
     case(
         "director/hairpin",
@@ -221,6 +228,41 @@ fn hairpin(context: &Context) -> Result<()> {
     client::upload(&setup.net.servers[0], at(WEB), 1 << 20)
 }
 
+fn own_sockets(context: &Context) -> Result<()> {
+    let setup = Setup::usual(context, 2)?;
+    let any = |port| SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port);
+    // Neighbours of the real servers come from an address of the director's.
+    let mut held = Vec::new();
+    let director = &setup.net.director;
+    for port in [45_000, 45_001, 60_999] {
+        held.push(setup.net.servers[0].run(|| client::connect_from(any(port), at(WEB)))??);
+        let datagrams = |host: &Host, to| -> Result<String> {
+            let socket = host.run(|| UdpSocket::bind(any(port)))??;
+            socket.set_read_timeout(Some(client::patience()))?;
+            socket.send_to(b"hello", to)?;
+            let mut answer = [0; 100];
+            let (length, _) = socket.recv_from(&mut answer)?;
+            Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
+        };
+        datagrams(&setup.net.servers[0], at(UDP))?;
+        for number in [1, 2] {
+            let server = |port| SocketAddrV4::new(server_address(number), port);
+            let name = format!("rs{number}");
+            let stream = director
+                .run(|| client::connect_from(any(port), server(8000)))?
+                .with_context(|| format!("the director's own connection to {name}"))?;
+            same("who", &super::socket::request(stream)?, &name)?;
+            let said = datagrams(director, server(9000))
+                .with_context(|| format!("the director's own datagram to {name}"))?;
+            ensure!(said.contains(&name), "{said}");
+        }
+    }
+    for stream in held {
+        super::socket::request(stream)?;
+    }
+    Ok(())
+}
+
 fn local_server(context: &Context) -> Result<()> {
     let setup = Setup::usual(context, 1)?;
     let _own = Task::start(
@@ -310,7 +352,7 @@ fn two_services_one_server(context: &Context) -> Result<()> {
         .run(|| same_port_to_both(at("10.0.0.100:80"), at("10.0.0.100:81")))?
 }
 
-fn same_port_to_both(one: std::net::SocketAddrV4, other: std::net::SocketAddrV4) -> Result<()> {
+fn same_port_to_both(one: SocketAddrV4, other: SocketAddrV4) -> Result<()> {
     use std::io::{BufRead as _, BufReader, Write as _};
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -3,13 +3,9 @@
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
-use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt,
-};
 
 use super::checks::{self, PORT, TCP, UDP};
 use super::cluster::Cluster;
@@ -187,7 +183,7 @@ fn same_port(out: &Transcript, cluster: &Cluster) -> Result<()> {
         let mut open = cluster.outside.run(|| -> Result<Vec<TcpStream>> {
             nodes
                 .iter()
-                .map(|node| connect_from(local, *node))
+                .map(|node| client::connect_from(local, *node))
                 .collect()
         })??;
         let mut said = Vec::new();
@@ -220,22 +216,6 @@ fn same_port(out: &Transcript, cluster: &Cluster) -> Result<()> {
         &format!("a port for both nodes at once: {at_one_task} of 6 times at one task"),
     );
     Ok(())
-}
-
-fn connect_from(local: SocketAddrV4, to: SocketAddrV4) -> Result<TcpStream> {
-    let socket = socket(
-        AddressFamily::Inet,
-        SockType::Stream,
-        SockFlag::SOCK_CLOEXEC,
-        None,
-    )?;
-    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
-    bind(socket.as_raw_fd(), &SockaddrIn::from(local))?;
-    connect(socket.as_raw_fd(), &SockaddrIn::from(to))
-        .with_context(|| format!("cannot connect from {local} to {to}"))?;
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(client::patience()))?;
-    Ok(stream)
 }
 
 /// The task at the other end, and whom it sees.

@@ -26,6 +26,14 @@ async fn root_changes_come_through() {
     })
     .await;
 
+    let sysctl = || std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "20000 30000");
+    one.netns.run_in(sysctl).unwrap().unwrap();
+    one.ip("link set late1 up");
+    wait_for(&mut watch, "the ports of sockets", |network| {
+        network.local_ports == Some((20_000, 30_000))
+    })
+    .await;
+
     one.ip("neigh add 10.0.0.2 lladdr 02:00:00:00:00:02 dev eth0 nud reachable");
     let resolved = wait_for(&mut watch, "the neighbour", |network| {
         network.lookup(address("10.0.0.2")).unwrap().macs.is_some()

@@ -27,6 +27,8 @@ pub(super) fn cases() -> Vec<Case> {
             CHOSEN,
             "A service that translates to an address of its own uses that one",
         ),
+        apart_from_sockets(),
+        apart_where_taken(),
         conflict(),
         two_services(),
         no_port_left(),
@@ -85,6 +87,88 @@ fn source_port(bytes: &[u8]) -> u16 {
     bytes
         .get(34..36)
         .map_or(0, |port| u16::from(port[0]) << 8 | u16::from(port[1]))
+}
+
+/// Ports that the kernel gives to sockets; [`CLIENT_PORT`] is among them.
+const LOCAL: (u16, u16) = (32_768, 60_999);
+
+fn no_local(port: u16) -> Result<(), String> {
+    if (LOCAL.0..=LOCAL.1).contains(&port) {
+        return Err(format!("{port} may be a socket's"));
+    }
+    Ok(())
+}
+
+fn apart_from_sockets() -> Case {
+    let mut world = World::single().source_nat([0; 4]);
+    world.local_ports = LOCAL;
+    let out = |sent: &Frame| translated_to(sent, &SERVERS[0], BACK_IP);
+    let syn = asks(&CLIENT, tcp(CLIENT_PORT, PORT, flag::SYN));
+    let (first, again) = (out(&syn), out(&syn));
+    let back = to_client(
+        &answers(
+            &SERVERS[0],
+            BACK_IP,
+            tcp(SERVER_PORT, CLIENT_PORT, flag::SYN | flag::ACK),
+        ),
+        &CLIENT,
+    );
+    let kept = asks(&CLIENT, udp(LOCAL.0 - 1, PORT));
+    let kept_too = asks(&CLIENT, udp(LOCAL.1 + 1, PORT));
+    Case::new(
+        "A translated client gets no port that the kernel may give to a socket of the director's, and keeps any other",
+        world,
+    )
+    .packet(
+        &syn,
+        Expected::checked(BACK, Reason::Forwarded, move |outputs| {
+            no_local(with_some_port(outputs, &first, CLIENT_PORT)?)
+        }),
+    )
+    .then(
+        |outputs| {
+            let port = outputs.first().map_or(0, |bytes| source_port(bytes));
+            let body = tcp(SERVER_PORT, port, flag::SYN | flag::ACK);
+            Bytes::received(answers(&SERVERS[0], BACK_IP, body).bytes(), BACK)
+        },
+        Expected::transmit(FRONT, Reason::Replied, &back),
+    )
+    .packet(
+        &syn,
+        Expected::checked(BACK, Reason::Forwarded, move |outputs| {
+            let port = with_some_port(outputs, &again, CLIENT_PORT)?;
+            let before = source_port(&outputs[0]);
+            if port == before { Ok(()) } else { Err(format!("port {before}, then {port}")) }
+        }),
+    )
+    .packet(&kept, Expected::transmit(BACK, Reason::Forwarded, &out(&kept)))
+    .packet(&kept_too, Expected::transmit(BACK, Reason::Forwarded, &out(&kept_too)))
+}
+
+/// One port is left beside those of sockets, and then none.
+fn apart_where_taken() -> Case {
+    const LEFT: u16 = 2000;
+    let mut world = World::single().source_nat([0; 4]);
+    world.local_ports = (1024, u16::MAX - 1);
+    let last = asks(&CLIENT, udp(u16::MAX, PORT));
+    let taken = asks(&CLIENT, udp(LEFT, PORT));
+    let out = translated_to(&taken, &SERVERS[0], BACK_IP);
+    let out_last = translated_to(&last, &SERVERS[0], BACK_IP);
+    Case::new(
+        "Where all other ports are taken a translated client gets one that a socket may have",
+        world,
+    )
+    .packet(
+        &last,
+        Expected::transmit(BACK, Reason::Forwarded, &out_last),
+    )
+    .packet(
+        &taken,
+        Expected::checked(BACK, Reason::Forwarded, move |outputs| {
+            with_some_port(outputs, &out, u16::MAX).map(drop)
+        }),
+    )
+    .check(Check::Entries(4))
 }
 
 fn conflict() -> Case {
