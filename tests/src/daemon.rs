@@ -116,6 +116,11 @@ impl Daemon {
 
     /// As [`Daemon::run`], with these variables in its environment.
     pub fn run_with(&self, environment: &[(&str, &str)]) -> Result<()> {
+        self.run_as(environment, &[])
+    }
+
+    /// As [`Daemon::run_with`], with these arguments more.
+    pub fn run_as(&self, environment: &[(&str, &str)], arguments: &[&str]) -> Result<()> {
         let mut running = lock(&self.0.running);
         if running.is_some() {
             bail!("the daemon runs already");
@@ -131,6 +136,7 @@ impl Daemon {
             .arg(self.bpf_folder().join("bpvs"));
         command
             .args(&self.0.arguments)
+            .args(arguments)
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)

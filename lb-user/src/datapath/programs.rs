@@ -51,10 +51,17 @@ pub(super) struct Programs {
 /// Makes the maps, if they are not there, and gives the program that sweeps them.
 pub(super) fn base(pins: &Pins, options: &Options) -> Result<SchedClassifier, DatapathError> {
     let sizes = maps::sizes(options);
-    let rings = Rings::adopt(pins, options);
     let path = pins.program(&format!("sweep_prog_{:016x}", fingerprint()));
     let maps_there = sizes.keys().all(|name| pins.map(name).exists());
+    let scopes = pins.scope_ids().map_err(system("list the scopes".into()))?;
+    if !maps_there && scopes.is_empty() {
+        // What a first start that was cut short has left may be of other sizes.
+        for name in sizes.keys() {
+            pins::remove(&pins.map(name)).map_err(system(format!("remove the old {name}")))?;
+        }
+    }
     if !(maps_there && path.exists()) {
+        let rings = Rings::adopt(pins, options);
         let mut object = load(pins, &sizes, 0, rings, false)?;
         pins::remove(&path).map_err(system("remove an old pin".into()))?;
         pin_all(&mut object, &[("sweep", path.clone())])?;

@@ -1,9 +1,11 @@
 //! The daemon's end, wanted or not, and what is left of it.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use aya::maps::MapData;
 
 use super::setup::{ECHO, Setup, WEB, in_turn, same};
 use super::{Case, Context, case, long_case};
@@ -59,6 +61,11 @@ pub(super) const CASES: &[Case] = &[
         "survival/two-daemons",
         "a second daemon in the same folder that breaks the first",
         two_daemons,
+    ),
+    case(
+        "survival/first-start-cut-short",
+        "maps of two sizes, where the very first start was killed and the next one is told of other sizes",
+        first_start_cut_short,
     ),
     long_case(
         "survival/kill-20-times",
@@ -310,7 +317,7 @@ fn traces(host: &Host) -> Result<BTreeSet<String>> {
     ] {
         note(
             sysctl,
-            &host.run(|| std::fs::read_to_string(format!("/proc/sys/net/ipv4/{sysctl}")))??,
+            &host.run(|| fs::read_to_string(format!("/proc/sys/net/ipv4/{sysctl}")))??,
         );
     }
     Ok(all)
@@ -389,6 +396,42 @@ fn changed_while_dead(context: &Context) -> Result<()> {
     client::turns(&other, at(WEB), 2)
         .context("by an interface that came while the daemon was dead")
         .map(drop)
+}
+
+fn first_start_cut_short(context: &Context) -> Result<()> {
+    let options = Options {
+        servers: 2,
+        ..Options::default()
+    };
+    let setup = Setup::new(context, &options)?;
+    let daemon = &setup.daemon;
+    daemon.kill()?;
+    // As if it had come no further.
+    let folder = daemon.bpf_folder();
+    let is_map = |pin: &&String| MapData::from_pin(folder.join(pin)).is_ok();
+    let pins = daemon.pins()?;
+    let maps: Vec<&String> = pins.iter().filter(is_map).collect();
+    let named = |name: &str| -> Result<std::path::PathBuf> {
+        let pin = maps.iter().find(|pin| pin.ends_with(&format!("/{name}")));
+        Ok(folder.join(pin.with_context(|| format!("no pin of {name}"))?))
+    };
+    let kept = ["DUE", "SERVERS", "TEMPLATES"];
+    for pin in &maps {
+        if !kept.iter().any(|name| pin.ends_with(&format!("/{name}"))) {
+            fs::remove_file(folder.join(pin))?;
+        }
+    }
+    daemon.run_as(&[], &["--connections", "3000", "--servers", "300"])?;
+    setup.services("")?;
+    let size =
+        |name: &str| -> Result<u32> { Ok(MapData::from_pin(named(name)?)?.info()?.max_entries()) };
+    same("slots and their words", &size("DUE")?, &size("RING")?)?;
+    same("entries", &size("CONNS")?, &(2 * size("RING")?))?;
+    same("servers", &size("SERVERS")?, &size("SERVER_STATS")?)?;
+    in_turn(
+        &client::turns(&setup.net.client, at(WEB), 4)?,
+        &["rs2", "rs1", "rs2", "rs1"],
+    )
 }
 
 fn two_daemons(context: &Context) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -28,11 +28,22 @@ pub(super) struct Check {
     pub(super) what: String,
     /// What was answered, or what went wrong.
     pub(super) outcome: Result<String>,
+    /// When.
+    at: SystemTime,
 }
 
 impl Check {
-    fn new(what: String, outcome: Result<String>) -> Self {
-        Self { what, outcome }
+    pub(super) fn new(what: String, outcome: Result<String>) -> Self {
+        let at = SystemTime::now();
+        Self { what, outcome, at }
+    }
+
+    /// The time of day at which it ended (UTC), as the daemons' logs have it.
+    pub(super) fn time(&self) -> String {
+        let since = self.at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (seconds, millis) = (since.as_secs() % 86_400, since.subsec_millis());
+        let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+        format!("{hours:02}:{minutes:02}:{:02}.{millis:03}", seconds % 60)
     }
 }
 

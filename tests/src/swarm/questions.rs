@@ -29,7 +29,7 @@ enum By {
 pub(super) fn all(cluster: &Cluster) -> Result<Vec<Check>> {
     let service = cluster.address(SERVICE)?;
     let mut checks = Vec::new();
-    let mut ask = |what: String, outcome| checks.push(Check { what, outcome });
+    let mut ask = |what: String, outcome| checks.push(Check::new(what, outcome));
     let web = SocketAddrV4::new(service, PORT);
     for (node, probe) in cluster.nodes.iter().zip(&cluster.probes) {
         let from = probe.name();

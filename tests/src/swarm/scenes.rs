@@ -18,58 +18,77 @@ use crate::slow::patient;
 /// How long a load may take at most.
 const AT_MOST: Duration = Duration::from_secs(600);
 
+/// How many lines of each daemon's log are shown when a scene fails.
+const LINES: usize = 40;
+
 pub(super) fn play(out: &Transcript, options: &Inside) -> Result<()> {
     let mut cluster = up(out, &options.cgroup)?;
+    let played = act_out(out, options, &mut cluster);
+    if played.is_err() {
+        for daemon in &cluster.daemons {
+            out.remark(&format!(
+                "{}: the daemon's last lines",
+                daemon.host().name()
+            ));
+            out.answer(&daemon.log_tail(LINES));
+        }
+        return played;
+    }
+    match options.scene {
+        Scene::Demo | Scene::Addresses => gone(out, cluster),
+        _ => Ok(()),
+    }
+}
+
+fn act_out(out: &Transcript, options: &Inside, cluster: &mut Cluster) -> Result<()> {
     let bpvs = options.bpvs.as_path();
     match options.scene {
         Scene::Demo => {
-            without(out, &cluster)?;
-            start(out, &mut cluster, bpvs)?;
-            addresses(out, &cluster)?;
-            show(out, &cluster)?;
-            update(out, &cluster, options.rounds)?;
-            gone(out, cluster)
+            without(out, cluster)?;
+            start(out, cluster, bpvs)?;
+            addresses(out, cluster)?;
+            show(out, cluster)?;
+            update(out, cluster, options.rounds)
         }
         Scene::Addresses => {
-            without(out, &cluster)?;
-            start(out, &mut cluster, bpvs)?;
-            addresses(out, &cluster)?;
-            gone(out, cluster)
+            without(out, cluster)?;
+            start(out, cluster, bpvs)?;
+            addresses(out, cluster)
         }
         Scene::Churn => {
-            start(out, &mut cluster, bpvs)?;
-            churn(out, &cluster)
+            start(out, cluster, bpvs)?;
+            churn(out, cluster)
         }
         Scene::Update => {
-            start(out, &mut cluster, bpvs)?;
-            update(out, &cluster, options.rounds)?;
-            drain(out, &cluster)
+            start(out, cluster, bpvs)?;
+            update(out, cluster, options.rounds)?;
+            drain(out, cluster)
         }
         Scene::Kill => {
-            start(out, &mut cluster, bpvs)?;
-            kill(out, &cluster)
+            start(out, cluster, bpvs)?;
+            kill(out, cluster)
         }
         Scene::Clients => {
-            start(out, &mut cluster, bpvs)?;
-            super::clients::play(out, &cluster)
+            start(out, cluster, bpvs)?;
+            super::clients::play(out, cluster)
         }
         Scene::Streams => {
-            start(out, &mut cluster, bpvs)?;
-            super::streams::play(out, &cluster)
+            start(out, cluster, bpvs)?;
+            super::streams::play(out, cluster)
         }
         Scene::Idle => {
-            start(out, &mut cluster, bpvs)?;
-            super::streams::idle(out, &cluster)
+            start(out, cluster, bpvs)?;
+            super::streams::idle(out, cluster)
         }
         Scene::Labels => {
-            start(out, &mut cluster, bpvs)?;
-            labels(out, &cluster)
+            start(out, cluster, bpvs)?;
+            labels(out, cluster)
         }
-        Scene::Rest => super::rest::play(out, &mut cluster, options),
-        Scene::Compare => super::compare::play(out, &mut cluster, options),
+        Scene::Rest => super::rest::play(out, cluster, options),
+        Scene::Compare => super::compare::play(out, cluster, options),
         Scene::Restart => {
-            start(out, &mut cluster, bpvs)?;
-            restart(out, &cluster)
+            start(out, cluster, bpvs)?;
+            restart(out, cluster)
         }
     }
 }
@@ -108,10 +127,14 @@ fn up(out: &Transcript, cgroup: &str) -> Result<Cluster> {
 
 /// Shows checks, and says how many failed.
 fn shown(out: &Transcript, checks: &[Check]) -> usize {
-    for Check { what, outcome } in checks {
-        match outcome {
+    for check in checks {
+        let what = &check.what;
+        match &check.outcome {
             Ok(answer) => out.result(true, &format!("ok    {what}: {answer}")),
-            Err(error) => out.result(false, &format!("FAIL  {what}: {}", error.root_cause())),
+            Err(error) => {
+                let (time, error) = (check.time(), error.root_cause());
+                out.result(false, &format!("FAIL  {what}: {error} (at {time})"));
+            }
         }
     }
     checks.iter().filter(|check| check.outcome.is_err()).count()
