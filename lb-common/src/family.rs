@@ -133,15 +133,13 @@ impl Family for Ipv4 {
 
     #[inline(always)]
     fn header<P: Packet>(packet: &P, l3: u32, quoted: bool) -> Option<Header<V4>> {
-        // Word by word: by one look at the bounds for all of them (`Packet::words`) the verifier walks half as much again of
-        // the TC programs, for it does not tell parts of a word apart.
-        let version = packet.u8(l3 + ipv4::VERSION)?;
-        let length = u32::from(version & 15) * 4;
-        if version >> 4 != 4 || length < ipv4::LENGTH {
+        let fields = packet.ipv4(l3)?;
+        let length = u32::from(fields.version & 15) * 4;
+        if fields.version >> 4 != 4 || length < ipv4::LENGTH {
             return None;
         }
-        let total = u32::from(packet.u16(l3 + ipv4::TOTAL)?.get());
-        let flags = packet.u16(l3 + ipv4::FRAGMENT)?.get();
+        let total = u32::from(fields.total.get());
+        let flags = fields.fragment.get();
         let fragment = if flags & (ipv4::MORE_FRAGMENTS | ipv4::OFFSET) == 0 {
             Fragment::Whole
         } else if flags & ipv4::OFFSET == 0 {
@@ -158,13 +156,13 @@ impl Family for Ipv4 {
             return None;
         }
         Some(Header {
-            src: V4(packet.u32(l3 + ipv4::SOURCE)?),
-            dst: V4(packet.u32(l3 + ipv4::DESTINATION)?),
-            protocol: packet.u8(l3 + ipv4::PROTOCOL)?,
-            hop_limit: packet.u8(l3 + ipv4::TTL)?,
+            src: V4(fields.source),
+            dst: V4(fields.destination),
+            protocol: fields.protocol,
+            hop_limit: fields.ttl,
             fragment,
             dont_fragment: flags & ipv4::DONT_FRAGMENT != 0,
-            id: u32::from(packet.u16(l3 + ipv4::ID)?.raw()),
+            id: u32::from(fields.id.raw()),
             l4: l3 + length,
             total,
         })

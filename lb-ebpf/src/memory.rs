@@ -5,7 +5,11 @@
 
 use core::arch::asm;
 
-use lb_common::abi::{Be16, Be32};
+use lb_common::{
+    abi::{Be16, Be32},
+    family::ipv4,
+    packet::Fields,
+};
 
 /// The furthest offset that is ever looked at: the verifier needs a bound.
 const REACH: u32 = 1023;
@@ -103,6 +107,22 @@ pub fn words<const N: usize>(packet: &impl Bounds, at: u32) -> Option<[Be32; N]>
         index += 1;
     }
     Some(words)
+}
+
+/// Reads an IPv4 header likewise.
+#[inline(always)]
+pub fn ipv4(packet: &impl Bounds, at: u32) -> Option<Fields> {
+    let pointer = pointer(packet, at, u64::from(ipv4::LENGTH))?;
+    Some(Fields {
+        version: load_at!("u8", "0", pointer) as u8,
+        total: Be16::from_raw(load_at!("u16", "2", pointer) as u16),
+        id: Be16::from_raw(load_at!("u16", "4", pointer) as u16),
+        fragment: Be16::from_raw(load_at!("u16", "6", pointer) as u16),
+        ttl: load_at!("u8", "8", pointer) as u8,
+        protocol: load_at!("u8", "9", pointer) as u8,
+        source: Be32::from_raw(load_at!("u32", "12", pointer) as u32),
+        destination: Be32::from_raw(load_at!("u32", "16", pointer) as u32),
+    })
 }
 
 /// Writes up to five words of 32 bits likewise.

@@ -16,7 +16,7 @@ use aya_ebpf::{
 };
 use lb_common::{
     abi::{Address, Be16, Be32},
-    packet::{Arrival, ETHERNET, Ends, Packet},
+    packet::{Arrival, ETHERNET, Ends, Fields, Packet},
     tables::Tables,
     transport::TCP,
 };
@@ -121,6 +121,11 @@ impl Packet for Skb<'_> {
     #[inline(always)]
     fn words<const N: usize>(&self, at: u32) -> Option<[Be32; N]> {
         memory::words(self, at)
+    }
+
+    #[inline(always)]
+    fn ipv4(&self, at: u32) -> Option<Fields> {
+        memory::ipv4(self, at)
     }
 
     #[inline(always)]

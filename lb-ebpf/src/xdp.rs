@@ -9,7 +9,7 @@ use lb_common::{
     abi::{Be16, Be32, WIRE_REDIRECT, Wire, WireKey},
     checksum,
     link::{ARP, ETHERTYPE, IPV4, VLAN},
-    packet::{Arrival, Packet},
+    packet::{Arrival, Fields, Packet},
     tables::Tables,
 };
 
@@ -221,6 +221,11 @@ impl Packet for Frame {
     #[inline(always)]
     fn words<const N: usize>(&self, at: u32) -> Option<[Be32; N]> {
         memory::words(self, at)
+    }
+
+    #[inline(always)]
+    fn ipv4(&self, at: u32) -> Option<Fields> {
+        memory::ipv4(self, at)
     }
 
     #[inline(always)]

@@ -9,9 +9,9 @@ use crate::{cargo::Cargo, console::note, guests, machine, setup, test, toolchain
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// How many rounds.
-    #[arg(long, default_value_t = 15)]
-    rounds: u32,
+    /// How many rounds [default: 15; of instructions, which repeat, 3].
+    #[arg(long)]
+    rounds: Option<u32>,
     /// Milliseconds for each workload of each opponent in each round.
     #[arg(long, default_value_t = 300)]
     time: u64,
@@ -35,6 +35,10 @@ pub(crate) struct Arguments {
     only: Option<String>,
 }
 
+/// Rounds of what is timed, and of what is counted.
+const ROUNDS: u32 = 15;
+const COUNTED: u32 = 3;
+
 /// How long counting may take on one kernel.
 const COUNTING: Duration = Duration::from_secs(60 * 60);
 
@@ -53,7 +57,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     note("bench: building bpvs and lab (the first time takes some minutes)");
     test::release_build(&Cargo::find(&Search::here(&machine::root()))?)?;
 
-    let mut options = vec!["--rounds".to_owned(), arguments.rounds.to_string()];
+    let rounds = |usual| {
+        let rounds = arguments.rounds.unwrap_or(usual);
+        ["--rounds".to_owned(), rounds.to_string()]
+    };
+    let mut options = Vec::new();
     if arguments.json {
         options.push("--json".to_owned());
     }
@@ -61,11 +69,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         options.extend(["--only".to_owned(), only.clone()]);
     }
     if arguments.instructions || arguments.all {
+        let options = [options.as_slice(), &rounds(COUNTED)].concat();
         guests::count_instructions(&arguments.kernels, &options, COUNTING)?;
     }
     if arguments.instructions {
         return Ok(());
     }
+    options.extend(rounds(ROUNDS));
     for (asked, option) in [(arguments.programs, "--programs"), (arguments.all, "--all")] {
         if asked {
             options.push(option.to_owned());

@@ -21,6 +21,9 @@ pub trait Address: Copy + PartialEq + Eq + Hash + Default + 'static {
     /// The 16-bit one's complement sum of the address (RFC 1071), not inverted.
     fn sum(self) -> u16;
 
+    /// All of its bits in one word, for [`Tuple::mix`](super::Tuple::mix).
+    fn mix(self) -> u32;
+
     /// Whether a packet from another host can have this source: it names one host, which is not the sender itself. The
     /// kernel's stack drops all others (`ip_route_input_slow`).
     fn is_host(self) -> bool;
@@ -84,6 +87,11 @@ impl Address for V4 {
     }
 
     #[inline(always)]
+    fn mix(self) -> u32 {
+        self.0.raw()
+    }
+
+    #[inline(always)]
     fn is_host(self) -> bool {
         let first = self.0.get() >> 24;
         first != 0 && first != 127 && first < 224
@@ -122,6 +130,12 @@ impl Address for V6 {
     fn sum(self) -> u16 {
         let [a, b, c, d] = self.0;
         crate::checksum::fold(a.raw() as u64 + b.raw() as u64 + c.raw() as u64 + d.raw() as u64)
+    }
+
+    #[inline(always)]
+    fn mix(self) -> u32 {
+        let [a, b, c, d] = self.0;
+        a.raw() ^ b.raw().wrapping_mul(3) ^ c.raw().wrapping_mul(5) ^ d.raw().wrapping_mul(7)
     }
 
     #[inline(always)]

@@ -102,6 +102,15 @@ impl<A: Address> Tuple<A> {
         )
     }
 
+    /// All of it in one word, which no other tuple that a packet may meet by chance is likely to have.
+    #[inline(always)]
+    pub fn mix(&self) -> u32 {
+        let ports = u32::from(self.sport.raw()) << 16 | u32::from(self.dport.raw());
+        let source = self.src.mix().wrapping_mul(0x9e37_79b1);
+        let destination = self.dst.mix().wrapping_mul(0x85eb_ca6b);
+        source ^ destination ^ ports
+    }
+
     /// The key of packets with this tuple.
     #[inline(always)]
     pub fn key(&self, scope_protocol: u32) -> ConnKey<A> {
@@ -143,6 +152,8 @@ pub struct Conn<A> {
     pub seen: Shared<u32>,
     /// The template that controls it (forward entry): index into the templates map, 0 for none.
     pub template: Shared<u32>,
+    /// [`Tuple::mix`] of the key: whether an entry still is the key's.
+    pub mix: Shared<u32>,
 }
 
 impl<A: Address> Conn<A> {

@@ -436,6 +436,7 @@ fn fill<A: Address>(entry: &Conn<A>, from: &Tuple<A>, to: &Tuple<A>) {
     entry.dport.store(to.dport);
     entry.addresses_delta.store(from.addresses_delta(to));
     entry.ports_delta.store(from.ports_delta(to));
+    entry.mix.store(from.mix());
 }
 
 /// One attempt at a source port.

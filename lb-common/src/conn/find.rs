@@ -128,12 +128,10 @@ pub fn find<'t, A: Address, T: Tables<A>>(
 }
 
 /// Whether an entry that was found by this key is still the key's: between the look-up and the first look at it its
-/// memory may have become another connection's. Key and rewritten tuple differ by the two deltas.
+/// memory may have become another connection's.
 #[inline(always)]
 fn belongs<A: Address>(conn: &Conn<A>, key: &ConnKey<A>) -> bool {
-    let (from, to) = (key.tuple(), conn.to());
-    from.addresses_delta(&to) == conn.addresses_delta.load()
-        && from.ports_delta(&to) == conn.ports_delta.load()
+    conn.mix.load() == key.tuple().mix()
 }
 
 enum Expired {

@@ -34,6 +34,9 @@ impl<A: Address + core::fmt::Debug> Memory<A> {
             if word.has(DEAD) {
                 return Err(format!("claimed and never deleted: {key:?}"));
             }
+            if conn.mix.load() != key.tuple().mix() {
+                return Err(format!("an entry that is not its key's: {key:?}"));
+            }
             let other_key = conn.to().reversed().key(key.scope_protocol);
             let other = self.entries.get(&other_key);
             let twin = other.filter(|other| {

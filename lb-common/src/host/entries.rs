@@ -31,6 +31,7 @@ pub(super) fn empty<A: Address>() -> Conn<A> {
         ticket: Shared::new(0),
         seen: Shared::new(0),
         template: Shared::new(0),
+        mix: Shared::new(0),
     }
 }
 
@@ -47,6 +48,7 @@ fn copy<A: Address>(from: &Conn<A>, to: &Conn<A>) {
     to.ticket.store(from.ticket.load());
     to.seen.store(from.seen.load());
     to.template.store(from.template.load());
+    to.mix.store(from.mix.load());
 }
 
 impl<A: Address> Entries<A> {

@@ -44,6 +44,7 @@ pub(super) struct Entry {
     pub(super) ticket: u32,
     seen: u32,
     template: u32,
+    mix: u32,
 }
 
 const _: () = assert!(size_of::<Entry>() == size_of::<lb_common::abi::Conn<V4>>());
