@@ -13,9 +13,9 @@ const ALL: u32 = u16::MAX as u32 + 1 - FIRST;
 
 /// The port to try first for a client that has `own`.
 #[inline(always)]
-pub fn first(local: Ports, own: Be16, random: u32) -> Be16 {
+pub fn first(local: Ports, own: Be16, random: impl FnOnce() -> u32) -> Be16 {
     if local.contain(own.get()) {
-        another(local, random)
+        another(local, random())
     } else {
         own
     }
@@ -84,11 +84,11 @@ mod tests {
             last: 60_999,
         };
         for own in [1, 1023, 1024, 32_767, 61_000, u16::MAX] {
-            assert_eq!(first(local, Be16::new(own), 7).get(), own);
+            assert_eq!(first(local, Be16::new(own), || 7).get(), own);
         }
         for own in [32_768, 45_000, 60_999] {
-            assert!(!local.contain(first(local, Be16::new(own), 7).get()));
-            assert_eq!(first(Ports::default(), Be16::new(own), 7).get(), own);
+            assert!(!local.contain(first(local, Be16::new(own), || 7).get()));
+            assert_eq!(first(Ports::default(), Be16::new(own), || 7).get(), own);
         }
     }
 }
