@@ -5,11 +5,44 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::seen::{Managed, Network};
 
 /// What the resolver of a network's sandbox says of its services, by their names.
 pub(super) type Resolved = BTreeMap<String, BTreeSet<Ipv4Addr>>;
+
+/// How long an answer stands in for one that does not come: a resolver on a busy node is silent at times, and a task that
+/// has left the DNS is not to get connections again for it.
+const STANDS: Duration = Duration::from_secs(3);
+
+/// What the resolvers of networks, by their ids, have said of services, and when.
+#[derive(Debug, Default)]
+pub(super) struct Memory(BTreeMap<(String, String), (Instant, BTreeSet<Ipv4Addr>)>);
+
+impl Memory {
+    /// Takes in what they say now; gives that, and what still stands of before.
+    pub(super) fn complete(
+        &mut self,
+        said: BTreeMap<String, Resolved>,
+        now: Instant,
+    ) -> BTreeMap<String, Resolved> {
+        for (network, names) in said {
+            for (service, addresses) in names {
+                self.0.insert((network.clone(), service), (now, addresses));
+            }
+        }
+        self.0.retain(|_, (at, _)| now.duration_since(*at) < STANDS);
+        let mut all: BTreeMap<String, Resolved> = BTreeMap::new();
+        for ((network, service), (_, addresses)) in &self.0 {
+            let names = all.entry(network.clone()).or_default();
+            names.insert(service.clone(), addresses.clone());
+        }
+        all
+    }
+}
 
 /// The services of a network whose tasks are worth asking for: a task that is the only one gets all connections anyway.
 pub(super) fn worth_asking(network: &Network) -> Vec<&str> {
@@ -81,6 +114,29 @@ mod tests {
         let networks = [read(USER)];
         assert!(leaving(&networks, &BTreeMap::new(), None).is_empty());
         assert!(leaving(&networks, &resolved(&[77]), None).is_empty());
+    }
+
+    #[test]
+    fn silence_brings_nobody_back_at_once() {
+        let networks = [read(USER)];
+        let (mut memory, begin) = (Memory::default(), Instant::now());
+        let gone = BTreeSet::from([ONE.to_owned()]);
+        let mut names = |said, after| {
+            let resolved = memory.complete(said, begin + after);
+            leaving(&networks, &resolved, None)
+        };
+        assert!(names(resolved(&[3, 4]), Duration::ZERO).is_empty());
+        assert_eq!(names(resolved(&[4]), STANDS / 2), gone);
+        assert_eq!(names(BTreeMap::new(), STANDS), gone, "silence");
+        assert!(
+            names(BTreeMap::new(), STANDS * 3 / 2).is_empty(),
+            "for long"
+        );
+        assert_eq!(names(resolved(&[4]), STANDS * 2), gone);
+        assert!(
+            names(resolved(&[3, 4]), STANDS * 2).is_empty(),
+            "it is back"
+        );
     }
 
     #[test]

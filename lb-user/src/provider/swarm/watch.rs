@@ -29,6 +29,10 @@ const AT_REST: Duration = Duration::from_secs(1);
 const EVERY: Duration = Duration::from_millis(500);
 const LATELY: Duration = Duration::from_secs(30);
 
+/// Meanwhile the DNS alone is asked so often: a look waits for dockerd, which takes its time where the node is busy, and a
+/// task that has left the DNS is told to end two seconds later.
+const GLANCE: Duration = Duration::from_millis(200);
+
 /// How long after news the look is taken, for news come in swarms.
 const SETTLE: Duration = Duration::from_millis(50);
 
@@ -62,6 +66,7 @@ pub async fn watch(options: Options, handle: Handle, report: Report) {
         listeners: None,
         asked: Asked::default(),
         far: Far::default(),
+        said: drain::Memory::default(),
         changed: Instant::now(),
     };
     loop {
@@ -93,6 +98,8 @@ struct Watcher {
     asked: Asked,
     /// Their sandboxes, where the engine does not say which they are.
     far: Far,
+    /// What the sandboxes' resolvers have said.
+    said: drain::Memory,
     /// When something changed last, so far as is known.
     changed: Instant,
 }
@@ -117,29 +124,39 @@ impl Watcher {
         let mut news = pin!(engine.news());
         loop {
             let begun = Instant::now();
-            match self.look(engine).await {
-                Ok(look) => self.declare(look).await,
+            let mut look = match self.look(engine).await {
+                Ok(look) => look,
                 Err(error) => {
                     self.complain(&error);
                     return;
                 }
-            }
-            if self.handle.is_closed() {
-                return;
-            }
-            tokio::select! {
-                () = sleep_until(begun + pause(self.changed.elapsed())) => {}
-                item = news.next() => match item {
-                    Some(Ok(_)) => {
-                        self.changed = Instant::now();
-                        engine.forget();
-                        // The rest of the swarm.
-                        let settled = Instant::now() + SETTLE;
-                        while let Ok(Some(Ok(_))) = timeout(settled.saturating_duration_since(Instant::now()), news.next()).await {}
+            };
+            self.declare(&look).await;
+            loop {
+                if self.handle.is_closed() {
+                    return;
+                }
+                let since = self.changed.elapsed();
+                tokio::select! {
+                    () = sleep_until(begun + pause(since)) => break,
+                    () = sleep(GLANCE), if since < LATELY => {
+                        if self.glance(&mut look).await {
+                            self.declare(&look).await;
+                        }
                     }
-                    // dockerd ends: a new connection will tell.
-                    Some(Err(_)) | None => return,
-                },
+                    item = news.next() => match item {
+                        Some(Ok(_)) => {
+                            self.changed = Instant::now();
+                            engine.forget();
+                            // The rest of the swarm.
+                            let settled = Instant::now() + SETTLE;
+                            while let Ok(Some(Ok(_))) = timeout(settled.saturating_duration_since(Instant::now()), news.next()).await {}
+                            break;
+                        }
+                        // dockerd ends: a new connection will tell.
+                        Some(Err(_)) | None => return,
+                    },
+                }
             }
         }
     }
@@ -192,6 +209,7 @@ impl Watcher {
         if anew {
             self.listeners = Some((Instant::now(), node.listeners.clone()));
         }
+        let resolved = self.said.complete(resolved, Instant::now());
         let leaving = drain::leaving(&seen.networks, &resolved, seen.managed.as_ref());
         Ok(Look {
             seen,
@@ -200,6 +218,38 @@ impl Watcher {
             node,
             reach,
         })
+    }
+
+    /// Asks the DNS again which tasks of a look are about to go. `true`: others than before.
+    async fn glance(&mut self, look: &mut Look) -> bool {
+        let local = look.seen.networks.iter().filter(|network| {
+            network.balancer.is_some()
+                && !network.ingress
+                && !drain::worth_asking(network).is_empty()
+        });
+        let asked: Vec<(NetNs, Network)> = local
+            .filter_map(|network| {
+                let sandbox = look.sandboxes.get(&network.id)?;
+                Some((sandbox.try_clone().ok()?, network.clone()))
+            })
+            .collect();
+        if asked.is_empty() {
+            return false;
+        }
+        let answers = tokio::task::spawn_blocking(move || {
+            let asked = asked.into_iter();
+            asked
+                .map(|(sandbox, network)| (network.id.clone(), resolve(&sandbox, &network)))
+                .collect::<BTreeMap<_, _>>()
+        });
+        let Ok(resolved) = answers.await else {
+            return false;
+        };
+        let resolved = self.said.complete(resolved, Instant::now());
+        let leaving = drain::leaving(&look.seen.networks, &resolved, look.seen.managed.as_ref());
+        let differs = leaving != look.leaving;
+        look.leaving = leaving;
+        differs
     }
 
     /// The sandboxes of all nodes, where the engine does not list them.
@@ -215,7 +265,7 @@ impl Watcher {
         Ok(())
     }
 
-    async fn declare(&mut self, look: Look) {
+    async fn declare(&mut self, look: &Look) {
         let there: BTreeSet<String> = look.sandboxes.keys().cloned().collect();
         let mut plan = plan(&Input {
             seen: &look.seen,
@@ -227,7 +277,7 @@ impl Watcher {
             clients: self.options.clients,
         });
         let mut problems = std::mem::take(&mut plan.problems);
-        if let Err(failure) = self.apply(plan, &look).await {
+        if let Err(failure) = self.apply(plan, look).await {
             let hint = failure.hint.map(|hint| format!(" ({hint})"));
             problems.push(failure.message + &hint.unwrap_or_default());
         }
@@ -235,7 +285,7 @@ impl Watcher {
             self.tell(problem);
         }
         self.told.retain(|told| problems.contains(told));
-        self.report.set(listing(&self.options, &look, problems));
+        self.report.set(listing(&self.options, look, problems));
     }
 
     async fn apply(&mut self, plan: Plan, look: &Look) -> Result<(), Failure> {
