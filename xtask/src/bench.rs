@@ -9,7 +9,7 @@ use crate::{cargo::Cargo, console::note, guests, machine, setup, test, toolchain
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// How many rounds [default: 15; of instructions, which repeat, 3].
+    /// How many rounds [default: 15; of instructions, which repeat, 5].
     #[arg(long)]
     rounds: Option<u32>,
     /// Milliseconds for each workload of each opponent in each round.
@@ -37,7 +37,7 @@ pub(crate) struct Arguments {
 
 /// Rounds of what is timed, and of what is counted.
 const ROUNDS: u32 = 15;
-const COUNTED: u32 = 3;
+const COUNTED: u32 = 5;
 
 /// How long counting may take on one kernel.
 const COUNTING: Duration = Duration::from_secs(60 * 60);

@@ -377,7 +377,7 @@ pub(super) fn enter<A: Address, T: Tables<A>>(
             .scope()
             .map_or(Ports::default(), |scope| scope.local_ports)
     };
-    to.sport = source_port::first(local, to.sport, || tables.random());
+    to.sport = source_port::first(local, to.sport);
     plan.common(tables, scratch);
     entry.word.store(plan.word(REPLY));
     entry.hop.store(plan.hops.1);

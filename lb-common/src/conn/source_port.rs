@@ -11,24 +11,27 @@ const FIRST: u32 = 1024;
 /// How many ports there are from that one on.
 const ALL: u32 = u16::MAX as u32 + 1 - FIRST;
 
-/// The port to try first for a client that has `own`.
+/// The port to try first for a client that has `own`: for a local port always the same other one, and for each another
+/// while there are enough. A client that comes back to a port after a while so comes back to its port at the real server,
+/// too, where the last connection may be in TIME_WAIT: the server takes a new one only from who has had that.
 #[inline(always)]
-pub fn first(local: Ports, own: Be16, random: impl FnOnce() -> u32) -> Be16 {
+pub fn first(local: Ports, own: Be16) -> Be16 {
     if local.contain(own.get()) {
-        another(local, random())
+        another(local, u32::from(own.get() - local.first))
     } else {
         own
     }
 }
 
-/// One of all ports, but none of the local ones unless there are no others.
+/// The port with this number, counted again and again through all ports but the local ones; through all where there are
+/// no others.
 #[inline(always)]
-pub fn another(local: Ports, random: u32) -> Be16 {
+pub fn another(local: Ports, number: u32) -> Be16 {
     let others = ALL.saturating_sub(local.count());
     let port = if others == 0 {
-        FIRST + random % ALL
+        FIRST + number % ALL
     } else {
-        let port = FIRST + random % others;
+        let port = FIRST + number % others;
         let beyond = local.first != 0 && port >= u32::from(local.first);
         port + if beyond { local.count() } else { 0 }
     };
@@ -43,7 +46,7 @@ mod tests {
 
     fn all(local: Ports) -> BTreeSet<u16> {
         (0..ALL)
-            .map(|random| another(local, random).get())
+            .map(|number| another(local, number).get())
             .collect()
     }
 
@@ -84,11 +87,24 @@ mod tests {
             last: 60_999,
         };
         for own in [1, 1023, 1024, 32_767, 61_000, u16::MAX] {
-            assert_eq!(first(local, Be16::new(own), || 7).get(), own);
+            assert_eq!(first(local, Be16::new(own)).get(), own);
         }
         for own in [32_768, 45_000, 60_999] {
-            assert!(!local.contain(first(local, Be16::new(own), || 7).get()));
-            assert_eq!(first(Ports::default(), Be16::new(own), || 7).get(), own);
+            assert!(!local.contain(first(local, Be16::new(own)).get()));
+            assert_eq!(first(Ports::default(), Be16::new(own)).get(), own);
         }
+    }
+
+    /// Else two ports of a client's would be one at the real server.
+    #[test]
+    fn each_local_port_has_its_own_other_one() {
+        let local = Ports {
+            first: 32_768,
+            last: 60_999,
+        };
+        let others: BTreeSet<u16> = (local.first..=local.last)
+            .map(|own| first(local, Be16::new(own)).get())
+            .collect();
+        assert_eq!(others.len() as u32, local.count());
     }
 }

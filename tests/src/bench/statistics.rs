@@ -12,6 +12,11 @@ pub fn median(values: &[f64]) -> f64 {
     quantile(values, 0.5)
 }
 
+/// The least of the values; 0 of none. For counts to which what else goes on can only add.
+pub fn least(values: &[f64]) -> f64 {
+    quantile(values, 0.0)
+}
+
 /// The value below which this share of the values lies.
 pub fn quantile(values: &[f64], share: f64) -> f64 {
     let mut sorted = values.to_vec();

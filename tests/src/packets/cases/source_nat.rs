@@ -92,57 +92,50 @@ fn source_port(bytes: &[u8]) -> u16 {
 /// Ports that the kernel gives to sockets; [`CLIENT_PORT`] is among them.
 const LOCAL: (u16, u16) = (32_768, 60_999);
 
-fn no_local(port: u16) -> Result<(), String> {
-    if (LOCAL.0..=LOCAL.1).contains(&port) {
-        return Err(format!("{port} may be a socket's"));
-    }
-    Ok(())
-}
+/// The one that a client with [`CLIENT_PORT`] gets instead, each time that it comes.
+const INSTEAD: u16 = 1024 + (CLIENT_PORT - LOCAL.0);
 
 fn apart_from_sockets() -> Case {
     let mut world = World::single().source_nat([0; 4]);
     world.local_ports = LOCAL;
     let out = |sent: &Frame| translated_to(sent, &SERVERS[0], BACK_IP);
-    let syn = asks(&CLIENT, tcp(CLIENT_PORT, PORT, flag::SYN));
-    let (first, again) = (out(&syn), out(&syn));
-    let back = to_client(
-        &answers(
-            &SERVERS[0],
-            BACK_IP,
-            tcp(SERVER_PORT, CLIENT_PORT, flag::SYN | flag::ACK),
-        ),
-        &CLIENT,
-    );
-    let kept = asks(&CLIENT, udp(LOCAL.0 - 1, PORT));
-    let kept_too = asks(&CLIENT, udp(LOCAL.1 + 1, PORT));
-    Case::new(
-        "A translated client gets no port that the kernel may give to a socket of the director's, and keeps any other",
+    let instead = |sent: &Frame| out(sent).with(|frame| *frame.ports().0 = INSTEAD);
+    let segment = |flags| asks(&CLIENT, tcp(CLIENT_PORT, PORT, flags));
+    let answer = |flags| answers(&SERVERS[0], BACK_IP, tcp(SERVER_PORT, INSTEAD, flags));
+    let back = |flags| {
+        let body = tcp(SERVER_PORT, CLIENT_PORT, flags);
+        to_client(&answers(&SERVERS[0], BACK_IP, body), &CLIENT)
+    };
+    let sends = |case: Case, flags| {
+        let sent = segment(flags);
+        case.packet(
+            &sent,
+            Expected::transmit(BACK, Reason::Forwarded, &instead(&sent)),
+        )
+    };
+    let hears = |case: Case, flags| {
+        case.packet(
+            &answer(flags),
+            Expected::transmit(FRONT, Reason::Replied, &back(flags)),
+        )
+    };
+    let kept = [LOCAL.0 - 1, LOCAL.1 + 1].map(|port| asks(&CLIENT, udp(port, PORT)));
+    let case = Case::new(
+        "A translated client gets no port that the kernel may give to a socket of the director's, but always the same other one, and keeps any other",
         world,
-    )
-    .packet(
-        &syn,
-        Expected::checked(BACK, Reason::Forwarded, move |outputs| {
-            no_local(with_some_port(outputs, &first, CLIENT_PORT)?)
-        }),
-    )
-    .then(
-        |outputs| {
-            let port = outputs.first().map_or(0, |bytes| source_port(bytes));
-            let body = tcp(SERVER_PORT, port, flag::SYN | flag::ACK);
-            Bytes::received(answers(&SERVERS[0], BACK_IP, body).bytes(), BACK)
-        },
-        Expected::transmit(FRONT, Reason::Replied, &back),
-    )
-    .packet(
-        &syn,
-        Expected::checked(BACK, Reason::Forwarded, move |outputs| {
-            let port = with_some_port(outputs, &again, CLIENT_PORT)?;
-            let before = source_port(&outputs[0]);
-            if port == before { Ok(()) } else { Err(format!("port {before}, then {port}")) }
-        }),
-    )
-    .packet(&kept, Expected::transmit(BACK, Reason::Forwarded, &out(&kept)))
-    .packet(&kept_too, Expected::transmit(BACK, Reason::Forwarded, &out(&kept_too)))
+    );
+    let case = sends(case, flag::SYN);
+    let case = hears(case, flag::SYN | flag::ACK);
+    let case = sends(case, flag::ACK);
+    // It comes again: the real server takes it at this port only.
+    let case = hears(case, flag::RST);
+    let case = sends(case, flag::SYN);
+    kept.iter().fold(case, |case, sent| {
+        case.packet(
+            sent,
+            Expected::transmit(BACK, Reason::Forwarded, &out(sent)),
+        )
+    })
 }
 
 /// One port is left beside those of sockets, and then none.
