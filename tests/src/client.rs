@@ -2,7 +2,7 @@
 //! deadline.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
+use std::net::{SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
@@ -16,7 +16,10 @@ use nix::sys::time::{TimeVal, TimeValLike as _};
 use crate::host::Host;
 use crate::pattern;
 use crate::slow::patient;
-use crate::socket::set_option;
+use crate::socket::{FreshPorts, set_option};
+
+/// As the kernel has them for sockets that ask for none (`ip_local_port_range`).
+static PORTS: FreshPorts = FreshPorts::new(33_000, 27_000);
 
 /// How long one request may take.
 #[must_use]
@@ -67,7 +70,7 @@ pub fn ask_udp(host: &Host, to: SocketAddrV4, text: &str) -> Result<String> {
 /// As [`ask_udp`], with a checksum of zero: none was computed.
 pub fn ask_udp_unchecked(host: &Host, to: SocketAddrV4, text: &str) -> Result<String> {
     let ask = || -> Result<String> {
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        let socket = PORTS.bind()?;
         set_option(&socket, libc::SOL_SOCKET, libc::SO_NO_CHECK, 1)
             .context("cannot switch the checksum off")?;
         exchange_udp(&socket, to, text)
@@ -78,12 +81,12 @@ pub fn ask_udp_unchecked(host: &Host, to: SocketAddrV4, text: &str) -> Result<St
 
 /// Sends a datagram from a new port in the calling thread's namespace, and returns the answer.
 pub fn ask_udp_here(to: SocketAddrV4, text: &str) -> Result<String> {
-    exchange_udp(&UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?, to, text)
+    exchange_udp(&PORTS.bind()?, to, text)
 }
 
 /// Sends a datagram from a new port in the calling thread's namespace, and returns what comes back.
 pub fn exchange(to: SocketAddrV4, datagram: &[u8]) -> Result<Vec<u8>> {
-    exchange_bytes(&UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?, to, datagram)
+    exchange_bytes(&PORTS.bind()?, to, datagram)
 }
 
 fn exchange_udp(socket: &UdpSocket, to: SocketAddrV4, text: &str) -> Result<String> {

@@ -1,8 +1,7 @@
 //! UDP clients: a datagram and its answer, or datagrams that nobody answers.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use tokio::net::UdpSocket;
@@ -11,6 +10,7 @@ use tokio::time::timeout;
 use super::echo::answered_by;
 use super::report::Answer;
 use super::{Failure, Progress, Report};
+use crate::socket::FreshPorts;
 
 pub(super) async fn client(progress: &Progress, fresh: bool, number: u32) -> Report {
     let mut report = Report::default();
@@ -62,7 +62,7 @@ async fn open<'a>(
     report: &mut Report,
 ) -> io::Result<&'a UdpSocket> {
     if slot.is_none() {
-        let socket = bind().await?;
+        let socket = bind()?;
         // Connected: only answers from where the datagram went count, and ICMP errors come back.
         socket.connect(SocketAddr::V4(progress.load.to)).await?;
         report.connections += 1;
@@ -72,21 +72,13 @@ async fn open<'a>(
         .ok_or_else(|| io::ErrorKind::NotConnected.into())
 }
 
-/// A socket with a port that no earlier one of this process had lately: the kernel gives ports out at random, and one that
-/// it gives out again at once belongs to the connection that is still remembered of it.
-async fn bind() -> io::Result<UdpSocket> {
-    const FIRST: u16 = 10_000;
-    const PORTS: u16 = 20_000;
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let mut taken = io::ErrorKind::AddrInUse.into();
-    for _ in 0..16 {
-        let port = FIRST + NEXT.fetch_add(1, Ordering::Relaxed) % PORTS;
-        match UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).await {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => taken = error,
-            bound => return bound,
-        }
-    }
-    Err(taken)
+/// Below what the kernel gives to others.
+static PORTS: FreshPorts = FreshPorts::new(10_000, 20_000);
+
+fn bind() -> io::Result<UdpSocket> {
+    let socket = PORTS.bind()?;
+    socket.set_nonblocking(true)?;
+    UdpSocket::from_std(socket)
 }
 
 async fn exchange(socket: &UdpSocket, text: &str) -> Result<Answer, Failure> {
