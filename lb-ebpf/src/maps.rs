@@ -9,7 +9,7 @@ use lb_common::{
     abi::{
         AnswerKey, Conn, ConnKey, FragmentKey, FragmentPorts, Hop, Interface, InterfaceKey,
         Locality, LocalityKey, MarkKey, MarkValue, RealKey, RouteKey, Scope, Server, ServerStats,
-        Service, ServiceKey, Shared, SweepItem, Template, TemplateKey, V4, Wire, WireKey,
+        Service, ServiceKey, Shared, SweepItem, Template, TemplateKey, V4, WireSet,
     },
     conn::create::Scratch,
     socket::Asked,
@@ -48,7 +48,7 @@ pub static INTERFACES: HashMap<InterfaceKey, Interface> =
     HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 /// What XDP handles.
 #[map]
-pub static WIRES: HashMap<WireKey, Wire> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+pub static WIRES: Array<WireSet> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static CONNS: HashMap<ConnKey<V4>, Conn<V4>> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 /// Persistence templates.

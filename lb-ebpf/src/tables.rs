@@ -14,6 +14,7 @@ use lb_common::{
         AnswerKey, Be16, Be32, Conn, ConnKey, FragmentKey, FragmentPorts, Hop, Interface,
         InterfaceKey, LOCALITY_SERVERS, Locality, LocalityKey, MarkKey, MarkValue, RealKey,
         RouteKey, Scope, Server, Service, ServiceKey, Shared, Template, TemplateKey, Tick, V4,
+        WireSet,
     },
     conn::create::Scratch,
     tables::{InsertError, Ring, Tables, Traffic, Turn},
@@ -90,6 +91,12 @@ fn at<T>(pointer: Option<*const T>) -> Option<&'static T> {
     // SAFETY: the lookup gave a value of this type that stays mapped while the program runs; its fields are atomics,
     // `Shared`, or written by the daemon only before it is reachable.
     pointer.map(|pointer| unsafe { &*pointer })
+}
+
+/// A set of wires, which XDP asks for before there is a packet.
+#[inline(always)]
+pub fn wires(set: u32) -> Option<&'static WireSet> {
+    at(maps::WIRES.get_ptr(set))
 }
 
 /// What a word was, which is then one more.

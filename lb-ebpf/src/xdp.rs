@@ -14,9 +14,8 @@ use lb_common::{
 };
 
 use crate::{
-    maps,
     memory::{self, Bounds},
-    tables::MAPS,
+    tables::{self, MAPS},
 };
 
 /// Bytes of a tag.
@@ -186,8 +185,7 @@ impl Frame {
             ifindex: self.wire(),
             vlan: u32::from(vlan),
         };
-        // SAFETY: the daemon alone writes it, and the value is copied.
-        maps::WIRES.get_ptr(key).map(|wire| unsafe { *wire })
+        tables::wires(key.set())?.find(&key)
     }
 
     /// Whether the Ethernet destination is this one.

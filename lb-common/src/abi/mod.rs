@@ -14,6 +14,7 @@ mod shared;
 mod socket;
 mod template;
 mod tick;
+mod wire;
 
 pub use address::{Address, V4, V6};
 pub use be::{Be16, Be32};
@@ -26,7 +27,7 @@ pub use locality::{LOCALITY_SERVERS, Locality, LocalityKey};
 pub use network::{
     AnswerKey, BENT, ENTER, FragmentKey, FragmentPorts, HOP_BLACKHOLE, HOP_FORWARD, HOP_LOCAL,
     HOP_NONE, HOP_ON_LINK, HOP_REDIRECT, HOP_RESOLVED, Hop, Interface, InterfaceKey, Mac, RealKey,
-    RouteKey, WIRE_REDIRECT, Wire, WireKey, ethernet,
+    RouteKey, ethernet,
 };
 pub use scope::{
     EXPIRATION, LBLC_EXPIRATION, LBLCR_EXPIRATION, MarkKey, MarkValue, Ports, SCOPE_ANSWERS,
@@ -49,6 +50,7 @@ pub use template::{
     TEMPLATE_ASSURED, TEMPLATE_NONE, TEMPLATE_USED, TEMPLATE_VOID, Template, TemplateKey,
 };
 pub use tick::Tick;
+pub use wire::{WIRE_REDIRECT, WIRE_SETS, Wire, WireKey, WireSet};
 
 /// Version of everything in this module.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;

@@ -104,34 +104,6 @@ pub struct Hop {
     pub exit: Shared<u32>,
 }
 
-/// Finds what XDP handles: frames that come in by an interface with the tag of a VLAN, or with none.
-#[repr(C)]
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Debug)]
-pub struct WireKey {
-    /// Scope id.
-    pub scope: u32,
-    /// Index of the interface.
-    pub ifindex: u32,
-    /// The VLAN; 0 for none.
-    pub vlan: u32,
-}
-
-/// Wire flag: what goes back by the same interface is redirected there, as to any other. A veth lets what is sent back by
-/// `XDP_TX` lie until something else comes.
-pub const WIRE_REDIRECT: u16 = 1;
-
-/// Whose such frames are.
-#[repr(C)]
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Debug)]
-pub struct Wire {
-    /// The interface on which the host's stack has them: the same, or the VLAN's.
-    pub ifindex: u32,
-    /// Its Ethernet address.
-    pub mac: Mac,
-    /// [`WIRE_REDIRECT`].
-    pub flags: u16,
-}
-
 /// Finds an interface.
 #[repr(C)]
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Debug)]

@@ -8,8 +8,8 @@ use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use aya::{EbpfLoader, Pod};
 use lb_common::abi::{
     AnswerKey, Conn, ConnKey, Hop, Interface, InterfaceKey, MarkKey, MarkValue, RealKey, RouteKey,
-    Scope, Server, ServerStats, Service, ServiceKey, Shared, SweepItem, Template, V4, Wire,
-    WireKey,
+    Scope, Server, ServerStats, Service, ServiceKey, Shared, SweepItem, Template, V4, WIRE_SETS,
+    WireSet,
 };
 use lb_common::verdict::Reason;
 
@@ -119,7 +119,7 @@ pub(super) fn sizes(options: &Options) -> BTreeMap<&'static str, u32> {
         ("ROUTES", ROUTES),
         ("HOPS", HOPS),
         ("INTERFACES", 8192),
-        ("WIRES", 8192),
+        ("WIRES", WIRE_SETS),
         ("CONNS", rings.entries()),
         ("RING", rings.slots()),
         ("DUE", rings.slots()),
@@ -180,7 +180,7 @@ pub(super) struct Maps {
     pub(super) buckets: Mapped<Shared<u64>>,
     pub(super) templates: Mapped<Template<V4>>,
     pub(super) interfaces: Hash<InterfaceKey, Interface>,
-    pub(super) wires: Hash<WireKey, Wire>,
+    pub(super) wires: Mapped<WireSet>,
     pub(super) conns: MapData,
     pub(super) reasons: PerCpuArray<MapData, Plain<[u64; 2]>>,
     /// When the sweep is to look at the connection of each slot: of the half-open ring, then of the assured one.
@@ -245,7 +245,7 @@ impl Maps {
             buckets: mapped!("BUCKETS", Shared<u64>),
             templates,
             interfaces: typed!(HashMap, "INTERFACES", InterfaceKey, Interface),
-            wires: typed!(HashMap, "WIRES", WireKey, Wire),
+            wires: mapped!("WIRES", WireSet),
             conns: open("CONNS", size_of::<ConnKey<V4>>(), size_of::<Conn<V4>>())?,
             reasons: typed!(PerCpuArray, "REASONS", u32, [u64; 2]),
             sockets: typed!(HashMap, "SOCKETS", u64, ConnKey<V4>),

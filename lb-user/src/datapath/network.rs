@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use lb_common::abi::{
     self, AnswerKey, Be32, ENTER, HOP_BLACKHOLE, HOP_FORWARD, HOP_LOCAL, HOP_NONE, HOP_ON_LINK,
     HOP_REDIRECT, HOP_RESOLVED, Interface, InterfaceKey, Mac, RouteKey, Tick, V4, WIRE_REDIRECT,
-    Wire, WireKey,
+    Wire, WireKey, WireSet,
 };
 
 use super::maps::{Maps, Plain};
@@ -119,12 +119,11 @@ impl Networks {
                 known.interfaces.insert(key.ifindex);
             }
         }
-        for entry in maps.wires.iter() {
-            let (Plain(key), Plain(wire)) = entry.map_err(ebpf_map("read what XDP handles"))?;
-            if key.scope == scope.get() {
-                known.wires.insert(key, wire);
-            }
-        }
+        let sets = (0..maps.wires.len()).map(|set| maps.wires.at(set));
+        let ours = |(key, _): &(WireKey, Wire)| key.scope == scope.get();
+        known
+            .wires
+            .extend(sets.flat_map(WireSet::iter).filter(ours));
         for key in maps.answers.keys() {
             let Plain(key) = key.map_err(ebpf_map("read the answered addresses"))?;
             if key.scope == scope.get() {
@@ -403,14 +402,16 @@ fn replace_wires(
         })
         .collect();
     for key in known.wires.keys().filter(|key| !wires.contains_key(key)) {
-        ignore_missing(maps.wires.remove(&Plain(*key)))
-            .map_err(ebpf_map("take frames from XDP"))?;
+        maps.wires.at(key.set()).remove(key);
     }
     for (key, wire) in &wires {
-        if known.wires.get(key) != Some(wire) {
-            maps.wires
-                .insert(Plain(*key), Plain(*wire), 0)
-                .map_err(ebpf_map("give frames to XDP"))?;
+        if known.wires.get(key) != Some(wire) && !maps.wires.at(key.set()).put(key, *wire) {
+            tracing::warn!(
+                scope = key.scope,
+                ifindex = key.ifindex,
+                vlan = key.vlan,
+                "the table of what XDP handles has no place for it: TC handles it"
+            );
         }
     }
     known.wires = wires;

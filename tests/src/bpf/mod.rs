@@ -8,7 +8,7 @@ use aya::{
     Ebpf, EbpfLoader,
     programs::{Program, ProgramInfo, SchedClassifier, Xdp},
 };
-use lb_common::{host::Capacity, verdict::Reason};
+use lb_common::{abi::WIRE_SETS, host::Capacity, verdict::Reason};
 
 /// The scope that such programs serve.
 pub const SCOPE: u32 = 1;
@@ -60,7 +60,7 @@ pub fn load_from(bytes: &[u8], capacity: Capacity) -> Result<Ebpf> {
         ("ROUTES", 1024),
         ("HOPS", OBJECTS),
         ("INTERFACES", 64),
-        ("WIRES", 64),
+        ("WIRES", WIRE_SETS),
         ("CONNS", entries),
         ("RING", capacity.half_open + capacity.assured),
         ("DUE", capacity.half_open + capacity.assured),

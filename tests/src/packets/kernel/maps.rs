@@ -11,7 +11,7 @@ use lb_common::{
     abi::{
         AnswerKey, Be32, Buckets, ConnKey, FragmentKey, FragmentPorts, Interface, InterfaceKey,
         LocalityKey, MarkKey, MarkValue, RealKey, RouteKey, Scope, ServerStats, ServiceKey,
-        TemplateKey, Tick, Tuple, V4, Wire, WireKey, Word,
+        TemplateKey, Tick, Tuple, V4, WIRE_SETS, Wire, WireKey, WireSet, Word,
     },
     host::Memory,
     tables::Tables,
@@ -62,6 +62,7 @@ const SERVICE: usize = size_of::<lb_common::abi::Service>() / 4;
 const SERVER: usize = size_of::<lb_common::abi::Server>() / 4;
 const TEMPLATE: usize = size_of::<lb_common::abi::Template<V4>>() / 4;
 const HOP: usize = size_of::<lb_common::abi::Hop>() / 4;
+const WIRES: usize = size_of::<WireSet>() / 4;
 /// Where the lease is in a hop, the counts are in a server, the cursor is in a service.
 const HOP_LEASE: usize = std::mem::offset_of!(lb_common::abi::Hop, lease) / 4;
 const HOP_VLAN: usize = std::mem::offset_of!(lb_common::abi::Hop, vlan) / 4;
@@ -327,9 +328,7 @@ impl<'o> Maps<'o> {
 
     /// Has XDP handle what comes in by all interfaces with the tag of this VLAN, and hops be on the other.
     pub(super) fn write_wires(&mut self, memory: &Memory<V4>, wires: Wires) -> Result<(), String> {
-        self.empty::<WireKey, Wire>("WIRES")?;
-        let mut map: HashMap<&mut MapData, Plain<WireKey>, Plain<Wire>> =
-            typed!(self.0, map_mut, "WIRES");
+        let sets: Vec<WireSet> = (0..WIRE_SETS).map(|_| WireSet::default()).collect();
         for (ifindex, interface) in memory.interfaces() {
             let key = WireKey {
                 scope: SCOPE,
@@ -341,7 +340,13 @@ impl<'o> Maps<'o> {
                 mac: interface.mac,
                 flags: 0,
             };
-            map.insert(Plain(key), Plain(wire), 0)
+            if !sets[key.set() as usize].put(&key, wire) {
+                return Err("no place in WIRES".into());
+            }
+        }
+        let mut map: Array<&mut MapData, Plain<Words<WIRES>>> = typed!(self.0, map_mut, "WIRES");
+        for (index, set) in (0..).zip(&sets) {
+            map.set(index, Plain(words(set)), 0)
                 .map_err(failed("write WIRES"))?;
         }
         let mut hops: Array<&mut MapData, Plain<Words<HOP>>> = typed!(self.0, map_mut, "HOPS");
