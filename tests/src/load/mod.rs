@@ -169,14 +169,23 @@ impl Running {
     /// Waits until this many more requests have been answered or have failed, so that the load is
     /// known to run.
     pub fn wait_for(&self, more: u64) -> Result<()> {
-        let (start, begin) = (self.done(), Instant::now());
-        while self.done() < start + more {
+        self.reach(&self.shared.done, self.done() + more)
+    }
+
+    /// Waits until this many requests in all have been begun.
+    pub fn wait_begun(&self, requests: u64) -> Result<()> {
+        self.reach(&self.shared.begun, requests)
+    }
+
+    fn reach(&self, count: &AtomicU64, wanted: u64) -> Result<()> {
+        let begin = Instant::now();
+        while count.load(Ordering::Relaxed) < wanted {
             if begin.elapsed() > patient(Duration::from_secs(10))
                 || self.thread.as_ref().is_none_or(JoinHandle::is_finished)
             {
                 return Err(anyhow!(
-                    "the load does not get on: {} requests since, wanted {more}; {} have failed",
-                    self.done() - start,
+                    "the load does not get on: {} requests, wanted {wanted}; {} have failed",
+                    count.load(Ordering::Relaxed),
                     self.shared.failed.load(Ordering::Relaxed)
                 ));
             }

@@ -270,6 +270,7 @@ fn drain(context: &Context) -> Result<()> {
         .clients(10)
         .count(10);
     let keep = keep.start(&net.client)?;
+    keep.wait_begun(10)?;
     std::thread::sleep(half);
     // Each client has one request under way; all are answered, and each answer ends its connection.
     net.tasks[0].drain(Duration::from_secs(3))?;
