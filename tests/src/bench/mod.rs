@@ -20,7 +20,6 @@ pub mod report;
 pub mod shares;
 pub mod spent;
 pub mod statistics;
-mod steering;
 pub mod workloads;
 
 use std::fmt;

@@ -14,7 +14,6 @@ use nix::unistd::Pid;
 use super::cost::Spent;
 use super::opponents::{Group, Opponent};
 use super::statistics::quantile;
-use super::steering::Steered;
 use crate::host::Host;
 
 /// Datagrams that are counted and not answered.
@@ -164,9 +163,7 @@ pub fn measure(opponent: &Opponent, server: &Server, time: Duration) -> Result<[
     let [many, _] = on(client, || datagrams(target(DATAGRAMS), FLOWS, server, time))?;
     let connections = on(client, || connections(target(SHORT), time))?;
     let [median, most, nearly_all] = on(client, || latency(target(LONG), time))?;
-    let steered = Steered::to_first(opponent)?;
     let [bulk, bulk_cost] = on(client, || bulk(target(SINK), server, time))?;
-    drop(steered);
     Ok([
         small,
         cost,
