@@ -380,7 +380,7 @@ fn replace_wires(
         .interfaces
         .iter()
         .filter(|interface| interface.attach && interface.up);
-    let wires: HashMap<WireKey, Wire> = served
+    let mut wires: HashMap<WireKey, Wire> = served
         .filter_map(|interface| {
             let (ifindex, vlan) = interface.vlan.unwrap_or((interface.ifindex, 0));
             let redirects = network.interface(ifindex)?.medium == Medium::Veth;
@@ -404,8 +404,11 @@ fn replace_wires(
     for key in known.wires.keys().filter(|key| !wires.contains_key(key)) {
         maps.wires.at(key.set()).remove(key);
     }
-    for (key, wire) in &wires {
-        if known.wires.get(key) != Some(wire) && !maps.wires.at(key.set()).put(key, *wire) {
+    // What finds no place is not known, and tried again with the next change.
+    wires.retain(|key, wire| {
+        let is_there =
+            known.wires.get(key) == Some(wire) || maps.wires.at(key.set()).put(key, *wire);
+        if !is_there {
             tracing::warn!(
                 scope = key.scope,
                 ifindex = key.ifindex,
@@ -413,7 +416,8 @@ fn replace_wires(
                 "the table of what XDP handles has no place for it: TC handles it"
             );
         }
-    }
+        is_there
+    });
     known.wires = wires;
     Ok(())
 }
